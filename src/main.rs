@@ -1,0 +1,2 @@
+//! The program: commands, telemetry, signals.
+fn main() {}
