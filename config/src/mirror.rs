@@ -1,0 +1,459 @@
+//! What the file may contain: one struct per table, one field per key, and every default, in one place.
+//!
+//! Nothing here is checked beyond its type; an empty text means "not given". Serializing a default value writes the
+//! keys with their defaults: that is how a test holds the reference `proxy.toml` to this file.
+
+#![expect(missing_docs, reason = "the reference proxy.toml explains every key; here it would stand twice")]
+
+use crate::{duration, size};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// The whole file.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct File {
+    pub listeners: Vec<Listener>,
+    pub defaults: Bucket,
+    pub buckets: Vec<Bucket>,
+    pub limits: Limits,
+    pub timeouts: Timeouts,
+    pub auth: Auth,
+    pub coordinator: Coordinator,
+    pub admin: Admin,
+    pub health: Health,
+    pub metrics: Metrics,
+    pub log: Log,
+    pub runtime: Runtime,
+}
+
+/// `[[listeners]]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Listener {
+    pub name: String,
+    pub address: String,
+    pub bucket: String,
+    pub mars: bool,
+    pub server_version: String,
+    pub backlog: u32,
+    pub acceptors: usize,
+    pub tls: ClientTls,
+}
+
+impl Default for Listener {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            address: "0.0.0.0:1433".into(),
+            bucket: String::new(),
+            mars: true,
+            server_version: "16.0.4135.4".into(),
+            backlog: 4096,
+            acceptors: 1,
+            tls: ClientTls::default(),
+        }
+    }
+}
+
+/// `[listeners.tls]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClientTls {
+    pub mode: ClientTlsMode,
+    pub certificate: String,
+    pub key: String,
+    pub self_signed: bool,
+    pub strict: bool,
+    #[serde(with = "duration::plain")]
+    pub reload_interval: Duration,
+}
+
+impl Default for ClientTls {
+    fn default() -> Self {
+        Self {
+            mode: ClientTlsMode::Login,
+            certificate: String::new(),
+            key: String::new(),
+            self_signed: false,
+            strict: true,
+            reload_interval: 10 * SECOND,
+        }
+    }
+}
+
+/// `listeners.tls.mode`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientTlsMode {
+    Off,
+    Login,
+    On,
+    Strict,
+    Require,
+}
+
+/// `[[buckets]]`, and `[defaults]` for what all of them have in common.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Bucket {
+    pub name: String,
+    pub host: String,
+    pub databases: Vec<String>,
+    pub server_names: Vec<String>,
+    pub users: Vec<String>,
+    pub default: bool,
+    pub port: u16,
+    pub max_connections: u32,
+    pub pool_mode: PoolMode,
+    pub auth: AuthMode,
+    pub service_user: String,
+    pub service_password: String,
+    pub max_clients: usize,
+    pub queue_limit: usize,
+    #[serde(with = "duration::plain")]
+    pub acquire_timeout: Duration,
+    pub min_idle: u32,
+    #[serde(with = "duration::or_off")]
+    pub idle_timeout: Option<Duration>,
+    #[serde(with = "duration::or_off")]
+    pub max_lifetime: Option<Duration>,
+    pub lifetime_jitter: f64,
+    #[serde(with = "duration::plain")]
+    pub connect_timeout: Duration,
+    #[serde(with = "duration::plain")]
+    pub login_timeout: Duration,
+    #[serde(with = "duration::plain")]
+    pub reset_timeout: Duration,
+    pub split_by: Vec<KeyExtra>,
+    pub server_tls: ServerTls,
+    pub keepalive: Keepalive,
+    pub reconnect_backoff: Backoff,
+}
+
+impl Default for Bucket {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            host: String::new(),
+            databases: Vec::new(),
+            server_names: Vec::new(),
+            users: Vec::new(),
+            default: false,
+            port: 1433,
+            max_connections: 0,
+            pool_mode: PoolMode::Session,
+            auth: AuthMode::Passthrough,
+            service_user: String::new(),
+            service_password: String::new(),
+            max_clients: 0,
+            queue_limit: 1000,
+            acquire_timeout: 20 * SECOND,
+            min_idle: 0,
+            idle_timeout: Some(10 * MINUTE),
+            max_lifetime: Some(HOUR),
+            lifetime_jitter: 0.1,
+            connect_timeout: 5 * SECOND,
+            login_timeout: 15 * SECOND,
+            reset_timeout: 5 * SECOND,
+            split_by: Vec::new(),
+            server_tls: ServerTls::default(),
+            keepalive: Keepalive::default(),
+            reconnect_backoff: Backoff::default(),
+        }
+    }
+}
+
+/// `buckets.pool_mode`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PoolMode {
+    Session,
+    Transaction,
+}
+
+/// `buckets.auth`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AuthMode {
+    Passthrough,
+    Service,
+}
+
+/// `buckets.split_by`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyExtra {
+    ApplicationName,
+    HostName,
+}
+
+/// `[buckets.server_tls]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServerTls {
+    pub mode: ServerTlsMode,
+    pub ca_file: String,
+    pub trust_server_certificate: bool,
+    pub host_name: String,
+}
+
+impl Default for ServerTls {
+    fn default() -> Self {
+        Self {
+            mode: ServerTlsMode::On,
+            ca_file: "/etc/ssl/certs/ca-certificates.crt".into(),
+            trust_server_certificate: false,
+            host_name: String::new(),
+        }
+    }
+}
+
+/// `buckets.server_tls.mode`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ServerTlsMode {
+    Off,
+    On,
+    Strict,
+}
+
+/// `[buckets.keepalive]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Keepalive {
+    #[serde(with = "duration::plain")]
+    pub idle: Duration,
+    #[serde(with = "duration::plain")]
+    pub interval: Duration,
+    pub count: u32,
+}
+
+impl Default for Keepalive {
+    fn default() -> Self {
+        Self { idle: 30 * SECOND, interval: 10 * SECOND, count: 3 }
+    }
+}
+
+/// `[buckets.reconnect_backoff]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Backoff {
+    #[serde(with = "duration::plain")]
+    pub min: Duration,
+    #[serde(with = "duration::plain")]
+    pub max: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self { min: Duration::from_millis(100), max: 10 * SECOND }
+    }
+}
+
+/// `[limits]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    pub max_clients: usize,
+    pub max_handshakes: usize,
+    #[serde(with = "size::plain")]
+    pub max_login_bytes: usize,
+    #[serde(with = "size::plain")]
+    pub max_packet: usize,
+    #[serde(with = "size::plain")]
+    pub relay_chunk: usize,
+    pub max_cached_logins: usize,
+    pub max_tracked_failures: usize,
+    pub max_password_checks: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_clients: 50_000,
+            max_handshakes: 2_000,
+            max_login_bytes: 128 << 10,
+            max_packet: 32_767,
+            relay_chunk: 16 << 10,
+            max_cached_logins: 100_000,
+            max_tracked_failures: 10_000,
+            max_password_checks: 4,
+        }
+    }
+}
+
+/// `[timeouts]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Timeouts {
+    #[serde(with = "duration::plain")]
+    pub login: Duration,
+    #[serde(with = "duration::plain")]
+    pub tls_handshake: Duration,
+    #[serde(with = "duration::plain")]
+    pub request: Duration,
+    #[serde(with = "duration::or_off")]
+    pub client_write: Option<Duration>,
+    #[serde(with = "duration::or_off")]
+    pub client_idle: Option<Duration>,
+    #[serde(with = "duration::plain")]
+    pub attention: Duration,
+    #[serde(with = "duration::plain")]
+    pub drain: Duration,
+    pub client_keepalive: ClientKeepalive,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            login: 15 * SECOND,
+            tls_handshake: 10 * SECOND,
+            request: MINUTE,
+            client_write: Some(10 * MINUTE),
+            client_idle: None,
+            attention: 5 * SECOND,
+            drain: 25 * SECOND,
+            client_keepalive: ClientKeepalive::default(),
+        }
+    }
+}
+
+/// `[timeouts.client_keepalive]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClientKeepalive {
+    #[serde(with = "duration::plain")]
+    pub idle: Duration,
+    #[serde(with = "duration::plain")]
+    pub interval: Duration,
+    pub count: u32,
+}
+
+impl Default for ClientKeepalive {
+    fn default() -> Self {
+        Self { idle: MINUTE, interval: 20 * SECOND, count: 3 }
+    }
+}
+
+/// `[auth]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Auth {
+    pub users_file: String,
+    #[serde(with = "duration::or_off")]
+    pub cache_ttl: Option<Duration>,
+    #[serde(with = "duration::plain")]
+    pub failed_login_delay: Duration,
+    #[serde(with = "duration::plain")]
+    pub max_delay: Duration,
+    #[serde(with = "duration::plain")]
+    pub forget_failures_after: Duration,
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Self {
+            users_file: String::new(),
+            cache_ttl: Some(5 * MINUTE),
+            failed_login_delay: Duration::from_millis(250),
+            max_delay: 8 * SECOND,
+            forget_failures_after: 10 * MINUTE,
+        }
+    }
+}
+
+/// `[coordinator]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Coordinator {
+    pub kind: CoordinatorKind,
+}
+
+impl Default for Coordinator {
+    fn default() -> Self {
+        Self { kind: CoordinatorKind::Local }
+    }
+}
+
+/// `coordinator.kind`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CoordinatorKind {
+    Local,
+    Redis,
+}
+
+/// `[admin]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Admin {
+    pub socket: String,
+    pub mode: String,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { socket: "/run/tdsbouncer/admin.sock".into(), mode: "0660".into() }
+    }
+}
+
+/// `[health]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Health {
+    pub address: String,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self { address: "0.0.0.0:8080".into() }
+    }
+}
+
+/// `[metrics]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Metrics {
+    pub address: String,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self { address: "0.0.0.0:9090".into() }
+    }
+}
+
+/// `[log]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    pub format: LogFormat,
+    pub filter: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, filter: "info".into() }
+    }
+}
+
+/// `log.format`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// `[runtime]`
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Runtime {
+    pub workers: usize,
+    pub shards: usize,
+}
