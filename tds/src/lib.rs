@@ -1,13 +1,16 @@
 //! TDS, SQL Server's wire protocol, without I/O: bytes in, meaning out ([MS-TDS]).
 
+mod dialect;
 mod malformed;
 mod version;
 
+pub use dialect::Dialect;
 pub use malformed::Malformed;
 pub use version::TdsVersion;
 
 // Packets, messages and the way to a login.
 pub mod encryption;
+pub mod exchange;
 pub mod handshake;
 pub mod login7;
 pub mod login_response;

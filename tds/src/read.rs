@@ -31,6 +31,11 @@ impl<'a> Reader<'a> {
         self.remaining() == 0
     }
 
+    /// What was read since `start`, an earlier [`Reader::position`]; empty if that is still ahead.
+    pub fn since(&self, start: usize) -> &'a [u8] {
+        self.bytes.get(start..self.at).unwrap_or_default()
+    }
+
     /// The next `n` bytes.
     pub fn take(&mut self, n: usize) -> Result<&'a [u8], Malformed> {
         let rest = &self.bytes[self.at..];
