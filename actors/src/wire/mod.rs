@@ -1,0 +1,13 @@
+//! Bytes in motion, no decisions: sockets, buffered links, TLS driven record by record, certificates.
+
+mod certificates;
+mod link;
+mod socket;
+mod tls;
+mod trust;
+
+pub(crate) use certificates::{CertificateError, ServerCertificates};
+pub(crate) use link::{IdleCheck, Link};
+pub(crate) use socket::Socket;
+pub(crate) use tls::{TlsError, TlsRole};
+pub(crate) use trust::{client_config, server_name};
