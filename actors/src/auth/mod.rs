@@ -1,0 +1,12 @@
+//! Who may log in: what is remembered of verified passwords, the users file, and how failures are slowed down.
+
+mod aging;
+mod proof;
+mod throttle;
+mod users;
+mod verified;
+
+pub(crate) use proof::{Principal, ProofKey};
+pub(crate) use throttle::{Throttle, ThrottlePolicy};
+pub(crate) use users::{CheckLimits, UsersFile, UsersFileError};
+pub(crate) use verified::VerifiedLogins;
