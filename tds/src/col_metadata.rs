@@ -96,6 +96,11 @@ impl ColumnFlags {
     pub fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
+
+    /// The flag must say what follows, whatever the caller put there.
+    pub(crate) fn with_encrypted(self, encrypted: bool) -> Self {
+        if encrypted { self.with(Self::ENCRYPTED) } else { Self(self.0 & !Self::ENCRYPTED.0) }
+    }
 }
 
 impl ColMetadata {
@@ -155,12 +160,7 @@ impl Column {
     fn write(&self, out: &mut impl BufMut, dialect: Dialect, has_keys: bool) {
         write_user_type(self.user_type, out, dialect);
         let encrypted = self.crypto.as_ref().filter(|_| dialect.column_encryption > 0);
-        let flags = if encrypted.is_some() {
-            self.flags.with(ColumnFlags::ENCRYPTED)
-        } else {
-            ColumnFlags(self.flags.0 & !ColumnFlags::ENCRYPTED.0)
-        };
-        out.put_u16_le(flags.0);
+        out.put_u16_le(self.flags.with_encrypted(encrypted.is_some()).0);
         self.type_info.write(out, dialect);
         if self.type_info.is_text_or_image() {
             write_table_name(self.table.as_deref().unwrap_or_default(), out, dialect);
