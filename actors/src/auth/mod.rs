@@ -6,7 +6,7 @@ mod throttle;
 mod users;
 mod verified;
 
-pub(crate) use proof::{Principal, ProofKey};
+pub(crate) use proof::{Proof, ProofKey};
 pub(crate) use throttle::{Throttle, ThrottlePolicy};
 pub(crate) use users::{CheckLimits, UsersFile, UsersFileError};
-pub(crate) use verified::VerifiedLogins;
+pub(crate) use verified::{LoginKey, VerifiedLogins};

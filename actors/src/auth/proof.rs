@@ -11,18 +11,10 @@ use zeroize::Zeroizing;
 /// The key of all proofs: random, made at start, never shown. Proofs of two processes cannot be compared.
 pub(crate) struct ProofKey(Zeroizing<[u8; 32]>);
 
-/// A login name together with the proof of a password: who somebody claims to be, and by what right.
-///
-/// Equal only for the same name, letter by letter, and the same password.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Principal {
-    user: Arc<str>,
-    proof: Proof,
-}
-
-/// HMAC-SHA-256 over name (without case) and password. Compared in constant time.
+/// HMAC-SHA-256 over name (without case) and password: knowledge of the password, not the password. Compared in
+/// constant time.
 #[derive(Clone, Copy)]
-pub(super) struct Proof([u8; 32]);
+pub(crate) struct Proof([u8; 32]);
 
 impl ProofKey {
     /// A new key from the thread's cryptographic generator.
@@ -30,8 +22,8 @@ impl ProofKey {
         Self(Zeroizing::new(rand::random()))
     }
 
-    /// The principal of this name and password; `password` in whatever bytes the caller always uses for it.
-    pub(crate) fn principal(&self, user: &str, password: &[u8]) -> Principal {
+    /// The proof of a password (UTF-16LE, as in LOGIN7) under this name.
+    pub(crate) fn proof(&self, user: &str, password: &[u8]) -> Proof {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.0[..]).expect("HMAC takes a key of any length");
         // The length in front keeps ("ab", "c") and ("a", "bc") apart; the name's case is not part of it, so that a
         // success under one spelling replaces the proof of another.
@@ -39,18 +31,7 @@ impl ProofKey {
         mac.update(&(folded.len() as u64).to_le_bytes());
         mac.update(folded.as_bytes());
         mac.update(password);
-        Principal { user: user.into(), proof: Proof(mac.finalize().into_bytes().into()) }
-    }
-}
-
-impl Principal {
-    /// The name as the client wrote it.
-    pub(crate) fn user(&self) -> &str {
-        &self.user
-    }
-
-    pub(super) fn proof(&self) -> Proof {
-        self.proof
+        Proof(mac.finalize().into_bytes().into())
     }
 }
 
@@ -74,12 +55,6 @@ impl Hash for Proof {
     }
 }
 
-impl fmt::Debug for Principal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Principal({})", self.user)
-    }
-}
-
 impl fmt::Debug for Proof {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Proof(..)")
@@ -91,33 +66,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_principal_is_the_same_only_with_the_same_name_and_password() {
+    fn a_proof_is_the_same_only_for_the_same_name_and_password() {
         let key = ProofKey::random();
-        let anna = key.principal("anna", b"secret");
-        assert_eq!(anna, key.principal("anna", b"secret"));
-        for (user, password) in [("anna", b"Secret"), ("Anna", b"secret"), ("anna2", b"secret")] {
-            assert_ne!(anna, key.principal(user, password), "{user}");
+        let anna = key.proof("anna", b"secret");
+        assert_eq!(anna, key.proof("anna", b"secret"));
+        assert_eq!(anna, key.proof("ANNA", b"secret"), "the spelling of a name is not part of its proof");
+        for (user, password) in
+            [("anna", &b"Secret"[..]), ("anna2", b"secret"), ("anna", b""), ("", b"annasecret")]
+        {
+            assert_ne!(anna, key.proof(user, password), "{user}");
         }
-        assert_ne!(key.principal("ab", b"c"), key.principal("a", b"bc"));
-        assert_ne!(key.principal("ab", b"c").proof(), key.principal("a", b"bc").proof());
+        assert_ne!(key.proof("ab", b"c"), key.proof("a", b"bc"));
     }
 
     #[test]
     fn a_proof_means_nothing_under_another_key() {
         let (one, other) = (ProofKey::random(), ProofKey::random());
-        assert_ne!(one.principal("anna", b"secret"), other.principal("anna", b"secret"));
+        assert_ne!(one.proof("anna", b"secret"), other.proof("anna", b"secret"));
     }
 
     #[test]
-    fn the_spelling_of_a_name_is_not_part_of_its_proof() {
-        let key = ProofKey::random();
-        assert_eq!(key.principal("ANNA", b"x").proof(), key.principal("anna", b"x").proof());
-    }
-
-    #[test]
-    fn debug_output_shows_the_name_and_nothing_of_the_proof() {
-        let principal = ProofKey::random().principal("anna", b"secret");
-        assert_eq!(format!("{principal:?}"), "Principal(anna)");
-        assert_eq!(format!("{:?}", principal.proof()), "Proof(..)");
+    fn debug_output_shows_nothing_of_the_proof() {
+        assert_eq!(format!("{:?}", ProofKey::random().proof("anna", b"secret")), "Proof(..)");
     }
 }

@@ -1,35 +1,87 @@
 //! Which logins a bucket's server accepted lately, and what it answered: later ones like them need no server.
 
 use super::aging::Aging;
-use super::proof::{Principal, Proof, folded};
+use super::proof::{Proof, folded};
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The verified logins of one bucket: by `K`, the key of a sub-pool (DESIGN 6.2), the answer `R` that the server
-/// gave to such a login. Shared by reference; no call waits or does I/O.
-///
-/// A login counts from the moment the server was *asked*, not from its answer: whatever is known of the principal
-/// since then, a failure or another password, is newer.
-#[derive(Debug)]
-pub(crate) struct VerifiedLogins<K, R>(Mutex<Inner<K, R>>);
+/// The key of a sub-pool (DESIGN 6.2), as far as this file looks into it. Equal only for the same name, letter by
+/// letter, and the same proof.
+pub(crate) trait LoginKey: Hash + Eq + Clone {
+    /// The login name as the client wrote it.
+    fn user(&self) -> &str;
+    /// The proof of the password.
+    fn proof(&self) -> Proof;
+}
 
+/// The verified logins of one bucket: by key of the sub-pool, the answer `R` that the server gave to such a login.
+/// Shared by reference; no call waits or does I/O.
+///
+/// A login counts from the moment the server was *asked*, not from its answer: whatever is known of the name since
+/// then, a failure or another password, is newer.
 #[derive(Debug)]
-struct Inner<K, R> {
+pub(crate) struct VerifiedLogins<K, R>(Mutex<Logins<K, R>>);
+
+impl<K: LoginKey, R> VerifiedLogins<K, R> {
+    /// Remembers at most `limit` logins, each for `ttl`; without a ttl: none.
+    pub(crate) fn new(limit: usize, ttl: Option<Duration>) -> Self {
+        Self(Mutex::new(Logins::new(limit, ttl.unwrap_or_default())))
+    }
+
+    /// New bounds, after the configuration changed.
+    pub(crate) fn set_bounds(&self, limit: usize, ttl: Option<Duration>) {
+        self.lock().set_bounds(limit, ttl.unwrap_or_default(), Instant::now());
+    }
+
+    /// The server's answer to a login of this key, if it gave one lately and nothing speaks against it.
+    pub(crate) fn lookup(&self, key: &K) -> Option<Arc<R>> {
+        self.lock().lookup(key, Instant::now())
+    }
+
+    /// Remembers that the server accepted this login with this answer. `asked` is when connecting began.
+    pub(crate) fn remember(&self, key: &K, response: Arc<R>, asked: Instant) {
+        self.lock().remember(key, response, asked, Instant::now());
+    }
+
+    /// A login of this name failed: its verified ones count no more, nor those that were asked for before now and
+    /// are answered later.
+    pub(crate) fn forget_principal(&self, user: &str) {
+        self.lock().forget_principal(user, Instant::now());
+    }
+
+    /// Forgets everything: the bucket's server is another one now.
+    pub(crate) fn clear(&self) {
+        self.lock().clear();
+    }
+
+    /// How many logins are held.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().logins.len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Logins<K, R>> {
+        // No call of ours leaves the maps half changed, and a missing entry only costs a login at the server.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The same, pure: time is an argument.
+#[derive(Debug)]
+struct Logins<K, R> {
     logins: Aging<Arc<K>, Login<R>>,
-    /// By name without case. A login without its principal here does not count.
-    principals: Aging<Arc<str>, Known>,
+    /// By name without case. A login without its name here does not count.
+    names: Aging<Arc<str>, Known>,
 }
 
 #[derive(Debug)]
 struct Login<R> {
-    principal: Principal,
     asked: Instant,
     response: Arc<R>,
 }
 
-/// What is known of a principal.
+/// What is known of a name.
 #[derive(Debug, Clone, Copy, Default)]
 struct Known {
     /// The password last accepted, and when the server was asked.
@@ -38,69 +90,43 @@ struct Known {
     failed: Option<Instant>,
 }
 
-impl<K: Hash + Eq, R> VerifiedLogins<K, R> {
-    /// Remembers at most `limit` logins, each for `ttl`; without a ttl: none.
-    pub(crate) fn new(limit: usize, ttl: Option<Duration>) -> Self {
-        let ttl = ttl.unwrap_or_default();
-        Self(Mutex::new(Inner { logins: Aging::new(limit, ttl), principals: Aging::new(limit, ttl) }))
+impl<K: LoginKey, R> Logins<K, R> {
+    fn new(limit: usize, ttl: Duration) -> Self {
+        Self { logins: Aging::new(limit, ttl), names: Aging::new(limit, ttl) }
     }
 
-    /// New bounds, after the configuration changed.
-    pub(crate) fn set_bounds(&self, limit: usize, ttl: Option<Duration>, now: Instant) {
-        let (mut inner, ttl) = (self.lock(), ttl.unwrap_or_default());
-        inner.logins.set_bounds(limit, ttl, now);
-        inner.principals.set_bounds(limit, ttl, now);
+    fn set_bounds(&mut self, limit: usize, ttl: Duration, now: Instant) {
+        self.logins.set_bounds(limit, ttl, now);
+        self.names.set_bounds(limit, ttl, now);
     }
 
-    /// The server's answer to a login of this key, if it gave one to this principal and nothing speaks against it.
-    pub(crate) fn lookup(&self, key: &K, principal: &Principal, now: Instant) -> Option<Arc<R>> {
-        let inner = self.lock();
-        let login = inner.logins.get(key, now)?;
-        let known = inner.principals.get(&*folded(principal.user()), now)?;
-        let counts = login.principal == *principal && known.vouches(principal.proof(), login.asked);
-        counts.then(|| Arc::clone(&login.response))
+    fn lookup(&self, key: &K, now: Instant) -> Option<Arc<R>> {
+        let login = self.logins.get(key, now)?;
+        let known = self.names.get(&*folded(key.user()), now)?;
+        known.vouches(key.proof(), login.asked).then(|| Arc::clone(&login.response))
     }
 
-    /// Remembers that the server, asked at `asked`, accepted this login with this answer.
-    pub(crate) fn remember(&self, key: K, principal: &Principal, response: Arc<R>, asked: Instant, now: Instant) {
-        let mut inner = self.lock();
-        let user = folded(principal.user());
-        let mut known = inner.principals.get(&*user, now).copied().unwrap_or_default();
+    fn remember(&mut self, key: &K, response: Arc<R>, asked: Instant, now: Instant) {
+        let user = folded(key.user());
+        let mut known = self.names.get(&*user, now).copied().unwrap_or_default();
         if known.accepted.is_none_or(|(_, when)| when <= asked) {
-            known.accepted = Some((principal.proof(), asked));
+            known.accepted = Some((key.proof(), asked));
         }
-        if !known.vouches(principal.proof(), asked) {
-            return;
+        if known.vouches(key.proof(), asked) {
+            self.names.put(user, known, now);
+            self.logins.put(Arc::new(key.clone()), Login { asked, response }, asked);
         }
-        inner.principals.put(user, known, now);
-        let login = Login { principal: principal.clone(), asked, response };
-        inner.logins.put(Arc::new(key), login, asked);
     }
 
-    /// A login of this name failed: its verified ones count no more, nor those that were asked for before `now`
-    /// and are answered later.
-    pub(crate) fn forget_principal(&self, user: &str, now: Instant) {
-        let mut inner = self.lock();
+    fn forget_principal(&mut self, user: &str, now: Instant) {
         let user = folded(user);
-        let accepted = inner.principals.get(&*user, now).and_then(|known| known.accepted);
-        inner.principals.put(user, Known { accepted, failed: Some(now) }, now);
+        let accepted = self.names.get(&*user, now).and_then(|known| known.accepted);
+        self.names.put(user, Known { accepted, failed: Some(now) }, now);
     }
 
-    /// Forgets everything: the bucket's server is another one now.
-    pub(crate) fn clear(&self) {
-        let mut inner = self.lock();
-        inner.logins.clear();
-        inner.principals.clear();
-    }
-
-    /// How many logins are held.
-    pub(crate) fn len(&self) -> usize {
-        self.lock().logins.len()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner<K, R>> {
-        // No call of ours leaves the maps half changed, and a missing entry only costs a login at the server.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn clear(&mut self) {
+        self.logins.clear();
+        self.names.clear();
     }
 }
 
@@ -120,26 +146,52 @@ mod tests {
     const TTL: Duration = Duration::from_secs(300);
     const MOMENT: Duration = Duration::from_millis(1);
 
+    #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+    struct Key {
+        user: String,
+        proof: Proof,
+        profile: &'static str,
+    }
+
+    impl LoginKey for Key {
+        fn user(&self) -> &str {
+            &self.user
+        }
+
+        fn proof(&self) -> Proof {
+            self.proof
+        }
+    }
+
     struct Bench {
         key: ProofKey,
-        logins: VerifiedLogins<(String, &'static str), &'static str>,
+        logins: Logins<Key, &'static str>,
         now: Instant,
     }
 
     impl Bench {
         fn new(limit: usize) -> Self {
-            let logins = VerifiedLogins::new(limit, Some(TTL));
-            Self { key: ProofKey::random(), logins, now: Instant::now() }
+            Self { key: ProofKey::random(), logins: Logins::new(limit, TTL), now: Instant::now() }
+        }
+
+        fn key(&self, user: &str, password: &str, profile: &'static str) -> Key {
+            Key { user: user.into(), proof: self.key.proof(user, password.as_bytes()), profile }
         }
 
         fn accepted(&mut self, user: &str, password: &str, profile: &'static str) {
             self.accepted_when_asked_at(self.now, user, password, profile);
         }
 
-        fn accepted_when_asked_at(&mut self, asked: Instant, user: &str, password: &str, profile: &'static str) {
-            let principal = self.key.principal(user, password.as_bytes());
+        fn accepted_when_asked_at(
+            &mut self,
+            asked: Instant,
+            user: &str,
+            password: &str,
+            profile: &'static str,
+        ) {
             self.now += MOMENT;
-            self.logins.remember((user.into(), profile), &principal, Arc::new("hello"), asked, self.now);
+            let key = self.key(user, password, profile);
+            self.logins.remember(&key, Arc::new("hello"), asked, self.now);
         }
 
         fn failed(&mut self, user: &str) {
@@ -149,8 +201,7 @@ mod tests {
         }
 
         fn known(&self, user: &str, password: &str, profile: &'static str) -> bool {
-            let principal = self.key.principal(user, password.as_bytes());
-            self.logins.lookup(&(user.into(), profile), &principal, self.now).is_some()
+            self.logins.lookup(&self.key(user, password, profile), self.now).is_some()
         }
     }
 
@@ -159,9 +210,12 @@ mod tests {
         let mut bench = Bench::new(100);
         bench.accepted("anna", "secret", "7.4");
         assert!(bench.known("anna", "secret", "7.4"));
-        for (user, password, profile) in
-            [("anna", "other", "7.4"), ("anna", "secret", "7.1"), ("ben", "secret", "7.4"), ("ANNA", "secret", "7.4")]
-        {
+        for (user, password, profile) in [
+            ("anna", "other", "7.4"),
+            ("anna", "secret", "7.1"),
+            ("ben", "secret", "7.4"),
+            ("ANNA", "secret", "7.4"),
+        ] {
             assert!(!bench.known(user, password, profile), "{user} {password} {profile}");
         }
     }
@@ -216,23 +270,12 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_two_principals_share_gives_neither_the_answer_of_the_other() {
-        let (key, now) = (ProofKey::random(), Instant::now());
-        let logins = VerifiedLogins::new(10, Some(TTL));
-        let (anna, ben) = (key.principal("anna", b"a"), key.principal("ben", b"b"));
-        logins.remember((), &anna, Arc::new("anna's"), now, now);
-        assert!(logins.lookup(&(), &ben, now).is_none());
-        logins.remember((), &ben, Arc::new("ben's"), now, now);
-        assert!(logins.lookup(&(), &anna, now).is_none());
-    }
-
-    #[test]
     fn the_number_of_logins_is_bounded_and_the_oldest_goes() {
         let mut bench = Bench::new(3);
         for user in ["a", "b", "c", "d"] {
             bench.accepted(user, "x", "7.4");
         }
-        assert_eq!(bench.logins.len(), 3);
+        assert_eq!(bench.logins.logins.len(), 3);
         assert!(!bench.known("a", "x", "7.4") && bench.known("d", "x", "7.4"));
     }
 
@@ -240,10 +283,23 @@ mod tests {
     fn without_a_ttl_nothing_is_remembered() {
         let mut bench = Bench::new(100);
         bench.accepted("anna", "secret", "7.4");
-        bench.logins.set_bounds(100, None, bench.now);
+        bench.logins.set_bounds(100, Duration::ZERO, bench.now);
         assert!(!bench.known("anna", "secret", "7.4"));
         bench.accepted("anna", "secret", "7.4");
         assert!(!bench.known("anna", "secret", "7.4"));
-        assert_eq!(bench.logins.len(), 0);
+        assert_eq!((bench.logins.logins.len(), bench.logins.names.len()), (0, 0));
+    }
+
+    #[test]
+    fn what_is_shared_answers_as_what_is_pure() {
+        let (bench, logins) = (Bench::new(0), VerifiedLogins::new(10, Some(TTL)));
+        let key = bench.key("anna", "secret", "7.4");
+        logins.remember(&key, Arc::new("hello"), Instant::now());
+        assert_eq!(logins.lookup(&key).as_deref(), Some(&"hello"));
+        logins.forget_principal("Anna");
+        assert_eq!((logins.lookup(&key), logins.len()), (None, 1));
+        logins.clear();
+        logins.set_bounds(10, None);
+        assert_eq!(logins.len(), 0);
     }
 }
