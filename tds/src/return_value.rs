@@ -104,7 +104,8 @@ mod tests {
 
     #[test]
     fn text_comes_back_without_a_text_pointer() {
-        let info = crate::type_info::TextInfo { max_len: 100, collation: crate::type_info::Collation::LATIN1 };
+        let info =
+            crate::type_info::TextInfo { max_len: 100, collation: crate::type_info::Collation::LATIN1 };
         let text = ReturnValue::new(1, "", TypeInfo::Text(info), Value::String("abc".into()));
         let mut out = Vec::new();
         text.write(&mut out, Dialect::of(TdsVersion::V7_4)).unwrap();
