@@ -164,7 +164,8 @@ mod tests {
 
     #[test]
     fn only_the_more_bit_says_that_more_follows() {
-        let done = |status| Done { kind: DoneKind::Done, status: DoneStatus(status), current_command: 0, rows: 0 };
+        let done =
+            |status| Done { kind: DoneKind::Done, status: DoneStatus(status), current_command: 0, rows: 0 };
         assert!(done(0x112).is_final() && !done(0x113).is_final());
         assert!(done(0x20).acknowledges_attention());
     }

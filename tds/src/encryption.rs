@@ -243,10 +243,7 @@ mod tests {
             ClientTlsPolicy::LoginOnly.answer(Encryption(0x21)),
             (Encryption::ON, Ok(Negotiated::Full))
         );
-        assert_eq!(
-            ClientTlsPolicy::LoginOnly.answer(Encryption(0x44)).1,
-            Err(Refusal::Unknown(0x44))
-        );
+        assert_eq!(ClientTlsPolicy::LoginOnly.answer(Encryption(0x44)).1, Err(Refusal::Unknown(0x44)));
         assert_eq!(ServerTls::On.accept(Encryption(0x44)), Err(Refusal::Unknown(0x44)));
     }
 

@@ -172,7 +172,9 @@ impl EnvChange {
             EnvKind::DATABASE => Self::Database { new: text(&mut values)?, old: text(&mut values)? },
             EnvKind::LANGUAGE => Self::Language { new: text(&mut values)?, old: text(&mut values)? },
             EnvKind::PACKET_SIZE => Self::PacketSize { new: size(&mut values)?, old: size(&mut values)? },
-            EnvKind::COLLATION => Self::Collation { new: collation(&mut values)?, old: collation(&mut values)? },
+            EnvKind::COLLATION => {
+                Self::Collation { new: collation(&mut values)?, old: collation(&mut values)? }
+            }
             EnvKind::BEGIN_TRANSACTION => Self::BeginTransaction(descriptor(&mut values)?),
             EnvKind::COMMIT_TRANSACTION => Self::CommitTransaction(descriptor(&mut values)?),
             EnvKind::ROLLBACK_TRANSACTION => Self::RollbackTransaction(descriptor(&mut values)?),

@@ -186,7 +186,8 @@ impl Login7 {
             ..Self::default()
         };
         // Where the variable part begins tells how long the fixed part is; a few clients leave it at 0.
-        let begins = usize::from(u16::from_le_bytes([payload.get(36), payload.get(37)].map(|b| *b.unwrap_or(&0))));
+        let begins =
+            usize::from(u16::from_le_bytes([payload.get(36), payload.get(37)].map(|b| *b.unwrap_or(&0))));
         let is_long = match begins {
             FIXED_BEFORE_7_2..FIXED => false,
             FIXED.. => payload.len() >= FIXED,
@@ -230,11 +231,8 @@ impl Login7 {
         let is_long = self.tds_version.is_7_2_or_later();
         let mut tail = Tail::new(if is_long { FIXED } else { FIXED_BEFORE_7_2 }, self.sspi.len());
         let has_extension = !self.features.is_empty() || self.option_flags3.contains(OptionFlags3::EXTENSION);
-        let flags3 = if has_extension {
-            self.option_flags3.with(OptionFlags3::EXTENSION)
-        } else {
-            self.option_flags3
-        };
+        let flags3 =
+            if has_extension { self.option_flags3.with(OptionFlags3::EXTENSION) } else { self.option_flags3 };
 
         // The record's head, its length left open.
         let start = out.len();

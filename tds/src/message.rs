@@ -14,6 +14,8 @@ pub struct Message {
     pub kind: PacketType,
     /// The status of its first packet: the only one whose reset bits count ([MS-TDS] 2.2.3.1.2).
     pub status: Status,
+    /// The process id in its first packet: the server's, or 0.
+    pub spid: u16,
     /// Its sender withdrew it with the last packet ([MS-TDS] 2.2.1.7).
     pub ignored: bool,
     /// The packets' contents, joined.
@@ -47,7 +49,7 @@ impl MessageReader {
         self.first.is_none() && self.walker.is_at_boundary()
     }
 
-    /// How many packets' headers of the unfinished message were read: none or at least one.
+    /// True from a message's first complete header to its end.
     pub fn in_message(&self) -> bool {
         self.first.is_some()
     }
@@ -62,8 +64,7 @@ impl MessageReader {
         Ok(None)
     }
 
-    /// Takes bytes from `input` up to the end of one packet; true if a packet ended. The message, once
-    /// complete, comes from [`Self::read`] with whatever input.
+    /// Like [`Self::read`], but stops after each packet.
     pub(crate) fn read_packet(&mut self, input: &mut BytesMut) -> Result<PacketRead, Malformed> {
         while let Some(piece) = self.next_piece(input)? {
             if piece.end_of_message {
@@ -112,6 +113,7 @@ impl MessageReader {
         Some(Message {
             kind: first.kind,
             status: first.status,
+            spid: first.spid,
             ignored: self.ignored,
             payload: std::mem::take(&mut self.payload),
         })
@@ -187,7 +189,7 @@ mod tests {
         let told: Vec<_> = headers.iter().map(|h| (h.status.0, h.length, h.id, h.spid)).collect();
         assert_eq!(told, [(0x08, 512, 1, 7), (0x01, 504, 2, 7)]);
         let message = MessageReader::new(512, 1000).read(&mut stream).unwrap().unwrap();
-        assert_eq!((message.status, message.ignored), (Status::RESET_CONNECTION, false));
+        assert_eq!((message.status, message.spid, message.ignored), (Status::RESET_CONNECTION, 7, false));
         assert_eq!(message.payload, [9; 1000][..]);
     }
 

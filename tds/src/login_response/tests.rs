@@ -131,10 +131,7 @@ fn the_servers_version_counts_from_its_acknowledgement_on() {
 fn integrated_and_federated_logins_go_on() {
     let sspi = [SSPI_TOKEN, 2, 0, 0xAA, 0xBB];
     let found = read(&sspi, TdsVersion::V7_4).unwrap();
-    assert_eq!(
-        found,
-        LoginOutcome::Continue(Continuation::Sspi(Bytes::from_static(&[0xAA, 0xBB])))
-    );
+    assert_eq!(found, LoginOutcome::Continue(Continuation::Sspi(Bytes::from_static(&[0xAA, 0xBB]))));
     let info = [FED_AUTH_INFO_TOKEN, 4, 0, 0, 0, 0, 0, 0, 0];
     let found = read(&info, TdsVersion::V7_4).unwrap();
     assert_eq!(found, LoginOutcome::Continue(Continuation::FedAuthInfo(Bytes::from_static(&[0; 4]))));
