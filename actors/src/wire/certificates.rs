@@ -238,3 +238,95 @@ fn parse_chain(pem: &[u8], file: &Path) -> Result<Vec<CertificateDer<'static>>, 
 fn read(file: &Path) -> Result<Vec<u8>, CertificateError> {
     std::fs::read(file).map_err(|error| CertificateError::Read { file: file.to_owned(), error })
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::generate_simple_self_signed;
+    use tdsbouncer_config::ClientTlsMode;
+
+    use super::*;
+
+    struct Files {
+        directory: PathBuf,
+        settings: ClientTls,
+    }
+
+    impl Files {
+        fn new(name: &str) -> Self {
+            let directory = std::env::temp_dir().join(format!("tdsbouncer-{name}-{}", std::process::id()));
+            std::fs::create_dir_all(&directory).unwrap();
+            let settings = ClientTls {
+                certificate: Some(directory.join("server.pem")),
+                key: Some(directory.join("server.key")),
+                self_signed: false,
+                ..ClientTls::self_signed(ClientTlsMode::On)
+            };
+            let files = Self { directory, settings };
+            files.renew();
+            files
+        }
+
+        fn renew(&self) -> (String, String) {
+            let made = generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+            let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+            self.write(&certificate, &key);
+            (certificate, key)
+        }
+
+        fn write(&self, certificate: &str, key: &str) {
+            std::fs::write(self.directory.join("server.pem"), certificate).unwrap();
+            std::fs::write(self.directory.join("server.key"), key).unwrap();
+        }
+    }
+
+    impl Drop for Files {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.directory);
+        }
+    }
+
+    #[test]
+    fn a_reload_takes_changed_files_and_only_those() {
+        let files = Files::new("reload");
+        let certificates = ServerCertificates::of(&files.settings).unwrap();
+        let before = certificates.config(TlsFraming::Wrapped);
+        assert!(!certificates.reload().unwrap());
+        assert!(Arc::ptr_eq(&before, &certificates.config(TlsFraming::Wrapped)));
+        files.renew();
+        assert!(certificates.reload().unwrap());
+        assert!(!Arc::ptr_eq(&before, &certificates.config(TlsFraming::Wrapped)));
+        assert!(!certificates.reload().unwrap());
+    }
+
+    #[test]
+    fn a_reload_of_bad_files_keeps_the_old_certificate_and_says_why() {
+        let files = Files::new("bad-reload");
+        let (certificate, key) = files.renew();
+        let certificates = ServerCertificates::of(&files.settings).unwrap();
+        let before = certificates.config(TlsFraming::Raw);
+        let other =
+            generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap().signing_key.serialize_pem();
+        for (bad_certificate, bad_key, problem) in [
+            ("rubbish", &*key, "no usable certificate"),
+            (&*certificate, "rubbish", "no usable private key"),
+            (&certificate[..certificate.len() / 2], &*key, "no usable certificate"),
+            (&*certificate, &*other, "is not this certificate's"),
+        ] {
+            files.write(bad_certificate, bad_key);
+            let error = certificates.reload().unwrap_err().to_string();
+            assert!(error.contains(problem), "{error}");
+            assert!(Arc::ptr_eq(&before, &certificates.config(TlsFraming::Raw)));
+        }
+        std::fs::remove_file(files.directory.join("server.key")).unwrap();
+        assert!(matches!(certificates.reload(), Err(CertificateError::Read { .. })));
+        files.write(&certificate, &key);
+        assert!(!certificates.reload().unwrap(), "back to what is shown");
+    }
+
+    #[test]
+    fn a_certificate_is_made_when_asked_and_never_silently() {
+        let made = ServerCertificates::of(&ClientTls::self_signed(ClientTlsMode::On)).unwrap();
+        assert!(!made.reload().unwrap());
+        assert!(matches!(ServerCertificates::of(&ClientTls::off()), Err(CertificateError::Unconfigured)));
+    }
+}

@@ -19,6 +19,8 @@ use super::tls::{Tls, TlsError, TlsRole};
 const MAX_PENDING: usize = 64 * 1024;
 /// Plaintext encrypted at a time, in bytes: one full TLS record.
 const RECORD: usize = 16 * 1024;
+/// What encryption may add to a record, in bytes, generously: reads of `limit` should not stop just short of a record's end.
+const RECORD_OVERHEAD: usize = 256;
 /// What a peer may still send after we said goodbye, in bytes, before the connection is reset.
 const MAX_DRAIN: usize = 1024 * 1024;
 /// How much of that is read at a time, in bytes.
@@ -99,12 +101,15 @@ impl Link {
         from: &mut BytesMut,
     ) -> Poll<io::Result<()>> {
         loop {
-            if let Some(tls) = &mut self.tls {
-                while !from.is_empty() && self.output.len() < MAX_PENDING {
-                    let record = from.len().min(RECORD);
-                    tls.encrypt(&from[..record], &mut self.output)?;
-                    from.advance(record);
+            if let Some(tls) = &mut self.tls
+                && self.output.is_empty()
+            {
+                let batch = from.len().min(MAX_PENDING);
+                make_room(&mut self.output, batch + batch.div_ceil(RECORD) * RECORD_OVERHEAD);
+                for record in from[..batch].chunks(RECORD) {
+                    tls.encrypt(record, &mut self.output)?;
                 }
+                from.advance(batch);
             }
             ready!(self.poll_flush(cx))?;
             if from.is_empty() {
@@ -192,32 +197,34 @@ impl Link {
         let mut bytes = [0; 2048];
         // Bounded: a peer that talks for 64 KiB is not idle.
         for _ in 0..32 {
+            if let Some(tls) = &mut self.tls {
+                let decrypted = tls.decrypt(&mut self.input, &mut self.output, 1);
+                if !self.input.is_empty() {
+                    return IdleCheck::UnexpectedBytes;
+                }
+                if decrypted.is_err() || tls.peer_closed() {
+                    return IdleCheck::Closed;
+                }
+            }
             match self.socket.read_now(&mut bytes) {
                 Ok(0) => {
                     self.ended = true;
                     return IdleCheck::Closed;
                 }
                 Ok(read) => match &mut self.tls {
-                    None => self.input.extend_from_slice(&bytes[..read]),
-                    Some(tls) => {
-                        tls.received_mut().extend_from_slice(&bytes[..read]);
-                        match tls.decrypt(&mut self.input, &mut self.output, 1) {
-                            Ok(()) if tls.peer_closed() && self.input.is_empty() => return IdleCheck::Closed,
-                            Ok(()) => {}
-                            Err(_) => return IdleCheck::Closed,
-                        }
+                    Some(tls) => tls.received_mut().extend_from_slice(&bytes[..read]),
+                    None => {
+                        self.input.extend_from_slice(&bytes[..read]);
+                        return IdleCheck::UnexpectedBytes;
                     }
                 },
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     // Half a record is half of something: not what an idle peer sends.
                     let partial = self.tls.as_ref().is_some_and(|tls| tls.has_input());
                     return if partial { IdleCheck::UnexpectedBytes } else { IdleCheck::Quiet };
                 }
                 Err(_) => return IdleCheck::Closed,
-            }
-            if !self.input.is_empty() {
-                break;
             }
         }
         IdleCheck::UnexpectedBytes
@@ -270,7 +277,7 @@ impl Link {
             if read > 0 || self.ended || tls.peer_closed() {
                 return Poll::Ready(Ok(read));
             }
-            let room = tls.missing().max(limit.min(MAX_PENDING));
+            let room = tls.missing().max(limit.min(MAX_PENDING) + RECORD_OVERHEAD);
             make_room(tls.received_mut(), room);
             self.ended = ready!(self.socket.poll_read(cx, tls.received_mut(), room))? == 0;
         }
@@ -354,3 +361,6 @@ fn release(buffer: &mut BytesMut) {
         *buffer = BytesMut::new();
     }
 }
+
+#[cfg(test)]
+mod tests;

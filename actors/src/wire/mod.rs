@@ -2,6 +2,8 @@
 
 mod certificates;
 mod link;
+#[cfg(test)]
+pub(crate) mod pair;
 mod socket;
 mod tls;
 mod trust;

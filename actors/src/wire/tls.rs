@@ -13,7 +13,7 @@ use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
 use rustls::{AlertDescription, CertificateError, ClientConfig, ServerConfig};
 use tds::handshake::TlsFraming;
-use tds::packet::{HEADER_LEN, PacketType};
+use tds::packet::HEADER_LEN;
 use tds::tls_wrap::Wrapped;
 
 /// The largest record on the wire, in bytes: header, 16 KiB and what TLS 1.2 ciphers may add (RFC 5246, 6.2.3).
@@ -182,9 +182,9 @@ impl Tls {
         let mut flight = BytesMut::new();
         let progress = self.handshake_flight(&mut flight);
         // On an error the flight is the alert that tells the peer why.
-        match &mut self.wrapping {
-            Some(wrapping) if !flight.is_empty() => wrapping.wrapped.wrap(&flight, out),
-            _ => out.extend_from_slice(&flight),
+        match &self.wrapping {
+            Some(_) => Wrapped::wrap(&flight, out),
+            None => out.extend_from_slice(&flight),
         }
         progress?;
         if !self.session.state().is_handshaking()
@@ -224,6 +224,9 @@ impl Tls {
         limit: usize,
     ) -> Result<(), TlsError> {
         let before = plain.len();
+        if self.has_input() {
+            plain.reserve(self.received.len().min(limit));
+        }
         while !self.peer_closed && plain.len() - before < limit {
             if plain.len() > before && self.received.get(self.fed) != Some(&APPLICATION_DATA) {
                 break;
@@ -287,7 +290,7 @@ impl Tls {
     fn unwrap_packet(&mut self) -> Result<bool, TlsError> {
         let Some(Wrapping { packets, wrapped }) = &mut self.wrapping else { return Ok(false) };
         let Some(&kind) = packets.first() else { return Ok(false) };
-        if kind != PacketType::PRELOGIN.0 && RECORD_TYPES.contains(&kind) {
+        if RECORD_TYPES.contains(&kind) {
             // A client that gives up may send its alert bare; it tells why, so it is read.
             self.received.unsplit(packets.split());
             return Ok(true);
@@ -310,7 +313,8 @@ impl Tls {
         plain: &mut BytesMut,
         out: &mut BytesMut,
     ) -> Result<(), TlsError> {
-        let mut failed = None;
+        // After a failure rustls must not look at the bytes again: it would find them wrong once more.
+        self.health()?;
         loop {
             let seen = &mut self.received[..upto];
             let step = match &mut self.session {
@@ -325,20 +329,35 @@ impl Tls {
                 Next::PeerClosed => self.peer_closed = true,
                 Next::Settled if matches!(say, Say::Data(_)) => {
                     self.broken = true;
-                    return Err(failed.unwrap_or_else(|| io::Error::from(io::ErrorKind::BrokenPipe).into()));
+                    return Err(io::Error::from(io::ErrorKind::BrokenPipe).into());
                 }
                 Next::Settled => break,
-                // The first failure leaves an alert to be sent: once more around for it.
-                Next::Failed(error) if failed.is_none() => {
+                Next::Failed(error) => {
                     self.broken = true;
-                    failed = Some(error.into());
-                    say = Say::Nothing;
+                    self.fed = upto;
+                    self.alert(out);
+                    return Err(error.into());
                 }
-                Next::Failed(_) => break,
             }
         }
         self.fed = upto;
-        failed.map_or(Ok(()), Err)
+        Ok(())
+    }
+
+    /// Takes out what a failed session still wants to say: why.
+    fn alert(&mut self, out: &mut BytesMut) {
+        // rustls hands out what it has to say before it looks at bytes; there is one alert, seldom something before it.
+        while self.session.state().wants_write() {
+            let seen = &mut self.received[..self.fed];
+            let plain = &mut BytesMut::new();
+            let step = match &mut self.session {
+                Session::Server(session) => step(session.process_tls_records(seen), Say::Nothing, plain, out),
+                Session::Client(session) => step(session.process_tls_records(seen), Say::Nothing, plain, out),
+            };
+            if !matches!(step.next, Next::Again) {
+                break;
+            }
+        }
     }
 }
 
@@ -466,6 +485,10 @@ fn explain(problem: &CertificateError) -> String {
         NotValidYet | NotValidYetContext { .. } => {
             "the server's certificate is not valid yet (is the clock right?)".to_owned()
         }
+        BadSignature => {
+            "the server's certificate is not signed by the trusted authority of that name (has ca_file an old one?)"
+                .to_owned()
+        }
         UnknownIssuer => {
             "the server's certificate is signed by an authority that is not trusted here (add it to ca_file)"
                 .to_owned()
@@ -494,3 +517,6 @@ fn explain_alert(alert: AlertDescription) -> String {
         other => format!("{other:?}"),
     }
 }
+
+#[cfg(test)]
+mod tests;
