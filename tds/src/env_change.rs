@@ -326,7 +326,7 @@ mod tests {
             EnvChange::Language { new: text("us_english"), old: text("Deutsch") },
             EnvChange::PacketSize { new: 8000, old: 4096 },
             EnvChange::Collation { new: Some([9, 4, 0xD0, 0, 0x34]), old: None },
-            EnvChange::BeginTransaction(0x3400_0000_01),
+            EnvChange::BeginTransaction(0x0034_0000_0001),
             EnvChange::CommitTransaction(1),
             EnvChange::RollbackTransaction(2),
             EnvChange::EnlistTransaction(3),
