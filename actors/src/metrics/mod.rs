@@ -1,0 +1,409 @@
+//! What the proxy counts, for Prometheus. Counting costs one relaxed addition where it happens often.
+
+mod gauges;
+mod names;
+
+pub(crate) use gauges::{BucketGauges, SessionGauges};
+pub(crate) use names::{ALL as NAMES, Kind, Name};
+
+use gauges::{Gauges, Sources};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::{Family, MetricConstructor};
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Metric, Registry};
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// The content type of [`Metrics::render`].
+pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// From a wait that nobody notices to the longest that a driver has patience for, in seconds.
+const TIMES: [f64; 15] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
+
+type Labels = Vec<(&'static str, Arc<str>)>;
+
+/// All metrics of the process; shared by reference.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    sources: Arc<Sources>,
+    of_buckets: OfBuckets,
+    client_connections: Series<Counter>,
+    throttled_logins: Series<Counter>,
+    crashes: Series<Counter>,
+    restarts: Series<Counter>,
+}
+
+/// The metrics that have a bucket's name among their labels.
+#[derive(Debug, Clone)]
+struct OfBuckets {
+    logins: Series<Counter>,
+    errors: Series<Counter>,
+    requests: Series<Counter>,
+    attentions: Series<Counter>,
+    bytes: Series<Counter>,
+    leases: Series<Counter>,
+    dials: Series<Counter>,
+    resets: Series<Counter>,
+    evictions: Series<Counter>,
+    queue_wait: Series<Histogram>,
+    lease_time: Series<Histogram>,
+    connect_time: Series<Histogram>,
+}
+
+/// One bucket's handles; cheap to clone. The public counters are for hot paths.
+#[derive(Debug, Clone)]
+pub(crate) struct BucketMetrics {
+    bucket: Arc<str>,
+    all: OfBuckets,
+    /// Crashes of what works for the bucket.
+    crashes: Series<Counter>,
+    /// Requests passed on to the server.
+    pub(crate) requests: Counter,
+    /// Requests that clients broke off.
+    pub(crate) attentions: Counter,
+    /// Bytes relayed to the server.
+    pub(crate) bytes_to_server: Counter,
+    /// Bytes relayed to clients.
+    pub(crate) bytes_to_client: Counter,
+    /// Idle connections closed to make room for another sub-pool.
+    pub(crate) evictions: Counter,
+    leases: Counter,
+    queue_wait: Histogram,
+    lease_time: Histogram,
+}
+
+/// Who answered a login.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LoginKind {
+    /// The bucket's server, for a connection that is shared.
+    Server,
+    /// The memory of verified logins.
+    Cached,
+    /// The users file.
+    Service,
+    /// The bucket's server, for a connection of the client's own.
+    Relayed,
+}
+
+impl Metrics {
+    /// Every metric at zero; `version` is the program's.
+    pub(crate) fn new(version: &'static str) -> Self {
+        let mut registry = Registry::with_prefix(names::PREFIX);
+        let sources = Arc::<Sources>::default();
+        registry.register(names::BUILD.name, names::BUILD.help, Info::new(labels(names::BUILD, &[version])));
+        let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        registry.register(names::START_TIME.name, names::START_TIME.help, ConstGauge::new(started));
+        registry.register_collector(Box::new(Gauges(Arc::clone(&sources))));
+        let mut counter = |name| Series::<Counter>::register(&mut registry, name, Counter::default);
+        let client_connections = counter(names::CLIENT_CONNECTIONS);
+        let throttled_logins = counter(names::THROTTLED_LOGINS);
+        let (crashes, restarts) = (counter(names::CRASHES), counter(names::RESTARTS));
+        let of_buckets = OfBuckets::register(&mut registry);
+        Self { registry, sources, of_buckets, client_connections, throttled_logins, crashes, restarts }
+    }
+
+    /// The handles of one bucket; its counters appear at zero.
+    pub(crate) fn bucket(&self, name: &str) -> BucketMetrics {
+        BucketMetrics::new(name, self.of_buckets.clone(), self.crashes.clone())
+    }
+
+    /// Asks `source` for the bucket's gauges at each scrape; in the place of a former source of this name.
+    pub(crate) fn watch_bucket(&self, name: &str, source: impl Fn() -> BucketGauges + Send + Sync + 'static) {
+        self.sources.watch_bucket(name, Box::new(source));
+    }
+
+    /// The bucket is gone: its gauges are shown no more. What it counted stays.
+    pub(crate) fn forget_bucket(&self, name: &str) {
+        self.sources.forget_bucket(name);
+    }
+
+    /// Asks `source` for the sessions at each scrape.
+    pub(crate) fn watch_sessions(&self, source: impl Fn() -> SessionGauges + Send + Sync + 'static) {
+        self.sources.watch_sessions(Box::new(source));
+    }
+
+    /// A client connected: `accepted`, `surplus` or `refused`.
+    pub(crate) fn client_connected(&self, result: &'static str) {
+        self.client_connections.with(&[result]).inc();
+    }
+
+    /// A login was held back after failed ones.
+    pub(crate) fn login_throttled(&self) {
+        self.throttled_logins.with(&[]).inc();
+    }
+
+    /// A client that has no bucket was told an error of this label.
+    pub(crate) fn error(&self, label: &'static str) {
+        self.of_buckets.errors.with(&["", label]).inc();
+    }
+
+    /// An actor crashed.
+    pub(crate) fn crash(&self, actor: &'static str) {
+        self.crashes.with(&[actor]).inc();
+    }
+
+    /// An actor was restarted.
+    pub(crate) fn restart(&self, actor: &'static str) {
+        self.restarts.with(&[actor]).inc();
+    }
+
+    /// The answer to a scrape, of [`CONTENT_TYPE`].
+    pub(crate) fn render(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string fails only where a label cannot be written, and ours are texts.
+        if let Err(why) = prometheus_client::encoding::text::encode(&mut text, &self.registry) {
+            tracing::error!(%why, "metrics are incomplete");
+        }
+        text
+    }
+}
+
+impl OfBuckets {
+    fn register(registry: &mut Registry) -> Self {
+        let mut counter = |name| Series::<Counter>::register(registry, name, Counter::default);
+        let (logins, errors) = (counter(names::LOGINS), counter(names::ERRORS));
+        let (requests, attentions) = (counter(names::REQUESTS), counter(names::ATTENTIONS));
+        let (bytes, leases) = (counter(names::BYTES), counter(names::LEASES));
+        let (dials, resets) = (counter(names::DIALS), counter(names::RESETS));
+        let evictions = counter(names::EVICTIONS);
+        let mut times = |name| Series::<Histogram>::register(registry, name, || Histogram::new(TIMES));
+        let (queue_wait, lease_time) = (times(names::QUEUE_WAIT), times(names::LEASE_TIME));
+        let connect_time = times(names::CONNECT_TIME);
+        Self {
+            logins,
+            errors,
+            requests,
+            attentions,
+            bytes,
+            leases,
+            dials,
+            resets,
+            evictions,
+            queue_wait,
+            lease_time,
+            connect_time,
+        }
+    }
+}
+
+impl BucketMetrics {
+    fn new(name: &str, all: OfBuckets, crashes: Series<Counter>) -> Self {
+        for ok in [true, false] {
+            all.dials.with(&[name, result(ok)]);
+            all.resets.with(&[name, result(ok)]);
+        }
+        all.connect_time.with(&[name]);
+        Self {
+            requests: all.requests.with(&[name]),
+            attentions: all.attentions.with(&[name]),
+            bytes_to_server: all.bytes.with(&[name, "to_server"]),
+            bytes_to_client: all.bytes.with(&[name, "to_client"]),
+            evictions: all.evictions.with(&[name]),
+            leases: all.leases.with(&[name]),
+            queue_wait: all.queue_wait.with(&[name]),
+            lease_time: all.lease_time.with(&[name]),
+            bucket: name.into(),
+            all,
+            crashes,
+        }
+    }
+
+    /// A login was answered.
+    pub(crate) fn login(&self, kind: LoginKind, ok: bool) {
+        self.all.logins.with(&[&self.bucket, kind.label(), result(ok)]).inc();
+    }
+
+    /// A client of this bucket was told an error of this label.
+    pub(crate) fn error(&self, label: &'static str) {
+        self.all.errors.with(&[&self.bucket, label]).inc();
+    }
+
+    /// A session got its server connection after this wait.
+    pub(crate) fn leased(&self, waited: Duration) {
+        self.leases.inc();
+        self.queue_wait.observe(waited.as_secs_f64());
+    }
+
+    /// A session waited so long and got nothing.
+    pub(crate) fn waited_in_vain(&self, waited: Duration) {
+        self.queue_wait.observe(waited.as_secs_f64());
+    }
+
+    /// A session gave its server connection back after this time.
+    pub(crate) fn returned(&self, held: Duration) {
+        self.lease_time.observe(held.as_secs_f64());
+    }
+
+    /// A connection to the server was opened, or not.
+    pub(crate) fn dial(&self, ok: bool) {
+        self.all.dials.with(&[&self.bucket, result(ok)]).inc();
+    }
+
+    /// Connecting and logging in took so long.
+    pub(crate) fn connected(&self, took: Duration) {
+        self.all.connect_time.with(&[&self.bucket]).observe(took.as_secs_f64());
+    }
+
+    /// A server connection was reset, or could not be.
+    pub(crate) fn reset(&self, ok: bool) {
+        self.all.resets.with(&[&self.bucket, result(ok)]).inc();
+    }
+
+    /// An actor or task that works for this bucket crashed.
+    pub(crate) fn crash(&self, actor: &'static str) {
+        self.crashes.with(&[actor]).inc();
+    }
+}
+
+impl LoginKind {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Cached => "cached",
+            Self::Service => "service",
+            Self::Relayed => "relayed",
+        }
+    }
+}
+
+fn result(ok: bool) -> &'static str {
+    if ok { "ok" } else { "failed" }
+}
+
+/// A metric of the table with one series for each set of label values.
+#[derive(Debug, Clone)]
+struct Series<M> {
+    name: Name,
+    family: Family<Labels, M, fn() -> M>,
+}
+
+impl<M: Clone + Debug + 'static> Series<M>
+where
+    Family<Labels, M, fn() -> M>: Metric,
+    fn() -> M: MetricConstructor<M>,
+{
+    fn register(registry: &mut Registry, name: Name, new: fn() -> M) -> Self {
+        let family = Family::new_with_constructor(new);
+        registry.register(name.name, name.help, family.clone());
+        Self { name, family }
+    }
+
+    fn with(&self, values: &[&str]) -> M {
+        self.family.get_or_create_owned(&labels(self.name, values))
+    }
+}
+
+/// The values with the names that the table gives them.
+fn labels(name: Name, values: &[&str]) -> Labels {
+    debug_assert_eq!(name.labels.len(), values.len(), "{}", name.name);
+    name.labels.iter().copied().zip(values.iter().map(|value| Arc::from(*value))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Everything counted at least once.
+    fn full() -> Metrics {
+        let metrics = Metrics::new("1.2.3");
+        metrics.client_connected("accepted");
+        metrics.login_throttled();
+        metrics.error("no_bucket");
+        metrics.crash("session");
+        metrics.restart("session");
+        let orders = metrics.bucket("orders");
+        orders.login(LoginKind::Cached, true);
+        orders.error("queue_full");
+        orders.leased(Duration::from_millis(3));
+        orders.waited_in_vain(Duration::from_secs(20));
+        orders.returned(Duration::from_millis(30));
+        orders.dial(true);
+        orders.connected(Duration::from_millis(12));
+        orders.reset(false);
+        orders.crash("errand");
+        orders.bytes_to_client.inc_by(4096);
+        metrics.watch_bucket("orders", || BucketGauges {
+            idle: 3,
+            leased: 2,
+            max_connections: 20,
+            ..Default::default()
+        });
+        metrics.watch_sessions(|| SessionGauges {
+            by_state: vec![("idle", 7), ("relaying", 0)],
+            max_clients: 100,
+        });
+        metrics
+    }
+
+    #[test]
+    fn a_scrape_shows_every_metric_of_the_table_with_its_labels_and_nothing_else() {
+        let text = full().render();
+        let mut names: Vec<&str> =
+            text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+        for Name { name, kind, labels, help } in NAMES {
+            let full = format!("{}_{name}", names::PREFIX);
+            let suffix = match kind {
+                Kind::Counter => "_total",
+                Kind::Gauge => "",
+                Kind::Histogram => "_count",
+                Kind::Info => "_info",
+            };
+            assert!(text.contains(&format!("# HELP {full} {help}.\n")), "{full} has no help in\n{text}");
+            let line = text.lines().find(|line| {
+                line.strip_prefix(&*full)
+                    .and_then(|rest| rest.strip_prefix(suffix))
+                    .is_some_and(|rest| rest.starts_with([' ', '{']))
+            });
+            let line = line.unwrap_or_else(|| panic!("{full}{suffix} is missing in\n{text}"));
+            let shown: Vec<&str> = match line.split_once('{') {
+                Some((_, labels)) => {
+                    labels.split("\",").filter_map(|pair| Some(pair.split_once('=')?.0)).collect()
+                }
+                None => Vec::new(),
+            };
+            assert_eq!(&*shown, *labels, "{line}");
+            names.retain(|name| **name != *full);
+        }
+        assert_eq!(names, Vec::<&str>::new(), "these are not in the table");
+        assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn gauges_are_asked_for_at_each_scrape_and_gone_with_their_bucket() {
+        let metrics = full();
+        let line = "tdsbouncer_bucket_server_connections{bucket=\"orders\",state=\"idle\"} 3";
+        assert!(metrics.render().contains(line), "{}", metrics.render());
+        assert!(metrics.render().contains("tdsbouncer_sessions{state=\"relaying\"} 0\n"));
+        metrics.watch_bucket("orders", || BucketGauges { idle: 4, ..Default::default() });
+        assert!(metrics.render().contains(&line.replace("} 3", "} 4")));
+        metrics.forget_bucket("orders");
+        assert!(!metrics.render().contains("tdsbouncer_bucket_server_connections"));
+    }
+
+    #[test]
+    fn two_handles_of_a_bucket_count_together() {
+        let metrics = Metrics::new("1");
+        metrics.bucket("a").requests.inc();
+        metrics.bucket("a").clone().requests.inc();
+        assert!(metrics.render().contains("tdsbouncer_requests_total{bucket=\"a\"} 2\n"));
+    }
+
+    #[test]
+    fn a_bucket_shows_its_zeros_before_anything_happens() {
+        let metrics = Metrics::new("1");
+        metrics.bucket("a");
+        let text = metrics.render();
+        for line in [
+            "tdsbouncer_dials_total{bucket=\"a\",result=\"failed\"} 0",
+            "tdsbouncer_queue_wait_seconds_count{bucket=\"a\"} 0",
+            "tdsbouncer_relayed_bytes_total{bucket=\"a\",direction=\"to_server\"} 0",
+        ] {
+            assert!(text.contains(line), "{line} is missing in\n{text}");
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Every metric: its name, labels and meaning. Counters get `_total`, and all of them the prefix, when rendered.
+
+/// What stands before every name.
+pub(super) const PREFIX: &str = "tdsbouncer";
+
+/// A line of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Name {
+    /// Without prefix and `_total`; ends in what is counted or in its unit.
+    pub(crate) name: &'static str,
+    /// How it behaves.
+    pub(crate) kind: Kind,
+    /// Its labels. None has a client, a database or a user in it: their number has no bound.
+    pub(crate) labels: &'static [&'static str],
+    /// One sentence without its full stop.
+    pub(crate) help: &'static str,
+}
+
+/// How a metric behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Only grows.
+    Counter,
+    /// How it is at the moment of the scrape.
+    Gauge,
+    /// How often which value was seen.
+    Histogram,
+    /// Always 1; the labels are what it says.
+    Info,
+}
+
+macro_rules! names {
+    ($($constant:ident = $kind:ident $name:literal [$($label:literal),*] $help:literal;)*) => {
+        $(pub(super) const $constant: Name =
+            Name { name: $name, kind: Kind::$kind, labels: &[$($label),*], help: $help };)*
+        /// The whole table, in the order of the answer to a scrape.
+        pub(crate) const ALL: &[Name] = &[$($constant),*];
+    };
+}
+
+names! {
+    BUILD = Info "build" ["version"] "The version of the program";
+    START_TIME = Gauge "start_time_seconds" [] "When the process started, in seconds since 1970";
+    CLIENT_CONNECTIONS = Counter "client_connections" ["result"]
+        "Client connections accepted (accepted), told that there are too many (surplus), closed at once (refused)";
+    SESSIONS = Gauge "sessions" ["state"] "Clients connected now, by what their sessions do";
+    MAX_CLIENTS = Gauge "max_clients" [] "limits.max_clients of the configuration";
+    CRASHES = Counter "crashes" ["actor"] "Crashes of actors; each is a bug";
+    RESTARTS = Counter "restarts" ["actor"] "Actors restarted by their supervisors";
+
+    LOGINS = Counter "logins" ["bucket", "kind", "result"]
+        "Logins answered: by the server (server), from memory (cached), from the users file (service), relayed (relayed)";
+    THROTTLED_LOGINS = Counter "throttled_logins" [] "Logins held back after failed ones";
+    ERRORS = Counter "errors" ["bucket", "type"] "Errors that clients were told; without a bucket, before they had one";
+    REQUESTS = Counter "requests" ["bucket"] "Requests passed on to servers";
+    ATTENTIONS = Counter "attentions" ["bucket"] "Requests that clients broke off";
+    BYTES = Counter "relayed_bytes" ["bucket", "direction"] "Bytes relayed, to_server and to_client";
+
+    MAX_CONNECTIONS = Gauge "bucket_max_connections" ["bucket"] "The bucket's limit, over all proxies";
+    QUOTA = Gauge "bucket_quota_connections" ["bucket"] "This proxy's present part of the bucket's limit";
+    SERVER_CONNECTIONS = Gauge "bucket_server_connections" ["bucket", "state"]
+        "Connections to the bucket's server: idle, leased, resetting, opening, closing; their sum never exceeds the quota";
+    CLIENTS = Gauge "bucket_clients" ["bucket"] "Clients logged in to the bucket";
+    WAITING = Gauge "bucket_waiting_clients" ["bucket"] "Clients that wait for a server connection";
+    VERIFIED_LOGINS = Gauge "bucket_verified_logins" ["bucket"] "Logins that can be answered from memory";
+    UP = Gauge "bucket_up" ["bucket"] "1 if the last connection to the server succeeded or none was needed yet, else 0";
+
+    LEASES = Counter "leases" ["bucket"] "Server connections lent to sessions";
+    QUEUE_WAIT = Histogram "queue_wait_seconds" ["bucket"] "How long sessions waited for a server connection, or in vain";
+    LEASE_TIME = Histogram "lease_seconds" ["bucket"] "How long sessions kept a server connection";
+    DIALS = Counter "dials" ["bucket", "result"] "Connections opened to the server, logged in or failed";
+    CONNECT_TIME = Histogram "connect_seconds" ["bucket"] "How long connecting and logging in took where it succeeded";
+    RESETS = Counter "resets" ["bucket", "result"] "Server connections reset before they were lent again";
+    EVICTIONS = Counter "evictions" ["bucket"] "Idle connections closed to make room for another sub-pool";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    /// What a name may end in: a unit, or the plural of what is counted.
+    const ENDINGS: &[&str] = &[
+        "_seconds",
+        "_bytes",
+        "_connections",
+        "clients",
+        "sessions",
+        "logins",
+        "errors",
+        "requests",
+        "attentions",
+        "leases",
+        "dials",
+        "resets",
+        "evictions",
+        "crashes",
+        "restarts",
+        "_up",
+    ];
+
+    #[test]
+    fn every_name_ends_in_a_unit_and_is_in_lower_case() {
+        for Name { name, kind, .. } in ALL {
+            assert!(name.chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{name}");
+            assert!(!name.ends_with("_total"), "{name}: the encoder says it");
+            assert!(*kind == Kind::Info || ENDINGS.iter().any(|ending| name.ends_with(ending)), "{name}");
+            assert!(*kind != Kind::Histogram || name.ends_with("_seconds"), "{name}");
+        }
+    }
+
+    #[test]
+    fn every_name_is_unique_and_documented() {
+        let mut seen = HashSet::new();
+        for Name { name, help, .. } in ALL {
+            assert!(seen.insert(name), "{name} stands there twice");
+            assert!(help.len() > 15 && !help.ends_with('.') && !help.contains('\n'), "{name}: {help}");
+        }
+    }
+
+    #[test]
+    fn no_label_has_an_unbounded_number_of_values() {
+        for Name { name, labels, .. } in ALL {
+            for label in *labels {
+                let bounded = ["bucket", "state", "result", "kind", "type", "direction", "actor", "version"];
+                assert!(bounded.contains(label), "{name}: {label}");
+            }
+        }
+    }
+}
