@@ -31,12 +31,6 @@ impl<K: Hash + Eq + Clone, V> Aging<K, V> {
         Self { entries: HashMap::new(), order: VecDeque::new(), serial: 0, limit, age }
     }
 
-    /// New bounds for what is there and what comes.
-    pub(super) fn set_bounds(&mut self, limit: usize, age: Duration, now: Instant) {
-        (self.limit, self.age) = (limit, age);
-        self.let_go(now);
-    }
-
     /// The entry, unless it is too old.
     pub(super) fn get<Q: Hash + Eq + ?Sized>(&self, key: &Q, now: Instant) -> Option<&V>
     where
@@ -70,12 +64,6 @@ impl<K: Hash + Eq + Clone, V> Aging<K, V> {
     {
         self.entries.remove(key);
         self.compact();
-    }
-
-    /// Forgets everything.
-    pub(super) fn clear(&mut self) {
-        self.entries.clear();
-        self.order.clear();
     }
 
     /// How many entries are held, those included that are too old and not yet let go.
@@ -128,8 +116,6 @@ mod tests {
             map.put(key, value, now);
         }
         assert_eq!((map.get("a", now), map.get("b", now), map.get("c", now)), (Some(&3), None, Some(&4)));
-        map.set_bounds(1, AGE, now);
-        assert_eq!((map.get("a", now), map.get("c", now)), (None, Some(&4)));
     }
 
     #[test]

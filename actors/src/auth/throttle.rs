@@ -34,22 +34,20 @@ impl Throttle {
         Self(Mutex::new(Failures::new(policy)))
     }
 
-    /// New delays and bounds, after the configuration changed.
-    pub(crate) fn set_policy(&self, policy: ThrottlePolicy) {
-        self.lock().set_policy(policy, Instant::now());
-    }
-
     /// Waits until this client may try its password, before it is looked up anywhere, memory included: otherwise
     /// who guesses fast could learn from an answer out of memory. Without failures it does not wait. The caller's
-    /// login timeout bounds the wait; dropping it loses nothing.
-    pub(crate) async fn turn(&self, user: &str, address: IpAddr) {
+    /// login timeout bounds the wait; dropping it loses nothing. Says whether there was anything to wait for.
+    pub(crate) async fn turn(&self, user: &str, address: IpAddr) -> bool {
+        let mut waited = false;
         loop {
-            let Some(wait) = self.lock().turn(user, address, Instant::now()) else { return };
+            let Some(wait) = self.lock().turn(user, address, Instant::now()) else { return waited };
+            waited = true;
             sleep(wait).await;
         }
     }
 
     /// Counts a failed login; how long to hold back its refusal.
+    #[must_use]
     pub(crate) fn failed(&self, user: &str, address: IpAddr) -> Duration {
         self.lock().failed(user, address, Instant::now())
     }
@@ -85,12 +83,6 @@ impl Failures {
     fn new(policy: ThrottlePolicy) -> Self {
         let (tracked, age) = (policy.tracked, policy.forget_after);
         Self { pairs: Aging::new(tracked, age), addresses: Aging::new(tracked, age), policy }
-    }
-
-    fn set_policy(&mut self, policy: ThrottlePolicy, now: Instant) {
-        self.pairs.set_bounds(policy.tracked, policy.forget_after, now);
-        self.addresses.set_bounds(policy.tracked, policy.forget_after, now);
-        self.policy = policy;
     }
 
     /// How long to wait and ask again; none: go on. Whoever goes on takes the turn of a failing pair, so that many
@@ -274,14 +266,14 @@ mod tests {
     async fn a_turn_waits_as_long_as_the_failures_ask_for() {
         let throttle = Throttle::new(policy());
         let start = Instant::now();
-        throttle.turn("sa", HERE).await;
+        assert!(!throttle.turn("sa", HERE).await);
         assert_eq!(start.elapsed(), ms(0));
-        throttle.failed("sa", HERE);
-        throttle.failed("sa", HERE);
-        throttle.turn("sa", HERE).await;
+        assert_eq!(throttle.failed("sa", HERE), ms(250));
+        assert_eq!(throttle.failed("sa", HERE), ms(500));
+        assert!(throttle.turn("sa", HERE).await);
         assert!(start.elapsed() >= ms(500) && start.elapsed() < ms(510), "{:?}", start.elapsed());
         throttle.succeeded("sa", HERE);
-        throttle.turn("sa", HERE).await;
+        assert!(!throttle.turn("sa", HERE).await);
         assert!(start.elapsed() < ms(510));
     }
 }

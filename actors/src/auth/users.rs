@@ -128,11 +128,6 @@ impl UsersFile {
     pub(crate) fn may_use(&self, user: &str, database: &str) -> bool {
         self.current.load().users.find(user).is_some_and(|user| user.may_use(database))
     }
-
-    /// How many users the file has.
-    pub(crate) fn len(&self) -> usize {
-        self.current.load().users.len()
-    }
 }
 
 impl Loaded {
@@ -275,7 +270,6 @@ mod tests {
         let bench = bench(&line("anna", "x").replace('\n', ":orders,t_*\n"));
         assert!(bench.users.may_use("anna", "Orders") && bench.users.may_use("anna", "t_9"));
         assert!(!bench.users.may_use("anna", "master") && !bench.users.may_use("ben", "orders"));
-        assert_eq!(bench.users.len(), 1);
     }
 
     #[tokio::test]

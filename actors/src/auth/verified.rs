@@ -30,11 +30,6 @@ impl<K: LoginKey, R> VerifiedLogins<K, R> {
         Self(Mutex::new(Logins::new(limit, ttl.unwrap_or_default())))
     }
 
-    /// New bounds, after the configuration changed.
-    pub(crate) fn set_bounds(&self, limit: usize, ttl: Option<Duration>) {
-        self.lock().set_bounds(limit, ttl.unwrap_or_default(), Instant::now());
-    }
-
     /// The server's answer to a login of this key, if it gave one lately and nothing speaks against it.
     pub(crate) fn lookup(&self, key: &K) -> Option<Arc<R>> {
         self.lock().lookup(key, Instant::now())
@@ -49,11 +44,6 @@ impl<K: LoginKey, R> VerifiedLogins<K, R> {
     /// are answered later.
     pub(crate) fn forget_principal(&self, user: &str) {
         self.lock().forget_principal(user, Instant::now());
-    }
-
-    /// Forgets everything: the bucket's server is another one now.
-    pub(crate) fn clear(&self) {
-        self.lock().clear();
     }
 
     /// How many logins are held.
@@ -95,11 +85,6 @@ impl<K: LoginKey, R> Logins<K, R> {
         Self { logins: Aging::new(limit, ttl), names: Aging::new(limit, ttl) }
     }
 
-    fn set_bounds(&mut self, limit: usize, ttl: Duration, now: Instant) {
-        self.logins.set_bounds(limit, ttl, now);
-        self.names.set_bounds(limit, ttl, now);
-    }
-
     fn lookup(&self, key: &K, now: Instant) -> Option<Arc<R>> {
         let login = self.logins.get(key, now)?;
         let known = self.names.get(&*folded(key.user()), now)?;
@@ -122,11 +107,6 @@ impl<K: LoginKey, R> Logins<K, R> {
         let user = folded(user);
         let accepted = self.names.get(&*user, now).and_then(|known| known.accepted);
         self.names.put(user, Known { accepted, failed: Some(now) }, now);
-    }
-
-    fn clear(&mut self) {
-        self.logins.clear();
-        self.names.clear();
     }
 }
 
@@ -280,26 +260,15 @@ mod tests {
     }
 
     #[test]
-    fn without_a_ttl_nothing_is_remembered() {
-        let mut bench = Bench::new(100);
-        bench.accepted("anna", "secret", "7.4");
-        bench.logins.set_bounds(100, Duration::ZERO, bench.now);
-        assert!(!bench.known("anna", "secret", "7.4"));
-        bench.accepted("anna", "secret", "7.4");
-        assert!(!bench.known("anna", "secret", "7.4"));
-        assert_eq!((bench.logins.logins.len(), bench.logins.names.len()), (0, 0));
-    }
-
-    #[test]
-    fn what_is_shared_answers_as_what_is_pure() {
+    fn what_is_shared_answers_as_what_is_pure_and_without_a_ttl_remembers_nothing() {
         let (bench, logins) = (Bench::new(0), VerifiedLogins::new(10, Some(TTL)));
         let key = bench.key("anna", "secret", "7.4");
         logins.remember(&key, Arc::new("hello"), Instant::now());
         assert_eq!(logins.lookup(&key).as_deref(), Some(&"hello"));
         logins.forget_principal("Anna");
         assert_eq!((logins.lookup(&key), logins.len()), (None, 1));
-        logins.clear();
-        logins.set_bounds(10, None);
-        assert_eq!(logins.len(), 0);
+        let without_a_ttl = VerifiedLogins::new(10, None);
+        without_a_ttl.remember(&key, Arc::new("hello"), Instant::now());
+        assert_eq!((without_a_ttl.lookup(&key), without_a_ttl.len()), (None, 0));
     }
 }

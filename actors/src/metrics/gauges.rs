@@ -61,10 +61,6 @@ impl Sources {
         lock(&self.buckets).insert(name.to_owned(), source);
     }
 
-    pub(super) fn forget_bucket(&self, name: &str) {
-        lock(&self.buckets).remove(name);
-    }
-
     pub(super) fn watch_sessions(&self, source: Source<SessionGauges>) {
         *lock(&self.sessions) = Some(source);
     }

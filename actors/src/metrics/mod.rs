@@ -16,6 +16,7 @@ use prometheus_client::registry::{Metric, Registry};
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tdsbouncer_config::BucketName;
 
 /// The content type of [`Metrics::render`].
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -33,6 +34,7 @@ pub(crate) struct Metrics {
     sources: Arc<Sources>,
     of_buckets: OfBuckets,
     client_connections: Series<Counter>,
+    errors: Series<Counter>,
     throttled_logins: Series<Counter>,
     crashes: Series<Counter>,
     restarts: Series<Counter>,
@@ -42,7 +44,6 @@ pub(crate) struct Metrics {
 #[derive(Debug, Clone)]
 struct OfBuckets {
     logins: Series<Counter>,
-    errors: Series<Counter>,
     requests: Series<Counter>,
     attentions: Series<Counter>,
     bytes: Series<Counter>,
@@ -72,7 +73,8 @@ pub(crate) struct BucketMetrics {
     pub(crate) bytes_to_client: Counter,
     /// Idle connections closed to make room for another sub-pool.
     pub(crate) evictions: Counter,
-    leases: Counter,
+    /// Server connections lent to sessions.
+    pub(crate) leases: Counter,
     queue_wait: Histogram,
     lease_time: Histogram,
 }
@@ -86,8 +88,8 @@ pub(crate) enum LoginKind {
     Cached,
     /// The users file.
     Service,
-    /// The bucket's server, for a connection of the client's own.
-    Relayed,
+    /// The bucket's server, for a connection of the client's own that is never shared.
+    Dedicated,
 }
 
 impl Metrics {
@@ -101,10 +103,19 @@ impl Metrics {
         registry.register_collector(Box::new(Gauges(Arc::clone(&sources))));
         let mut counter = |name| Series::<Counter>::register(&mut registry, name, Counter::default);
         let client_connections = counter(names::CLIENT_CONNECTIONS);
-        let throttled_logins = counter(names::THROTTLED_LOGINS);
+        let (errors, throttled_logins) = (counter(names::ERRORS), counter(names::THROTTLED_LOGINS));
         let (crashes, restarts) = (counter(names::CRASHES), counter(names::RESTARTS));
         let of_buckets = OfBuckets::register(&mut registry);
-        Self { registry, sources, of_buckets, client_connections, throttled_logins, crashes, restarts }
+        Self {
+            registry,
+            sources,
+            of_buckets,
+            client_connections,
+            errors,
+            throttled_logins,
+            crashes,
+            restarts,
+        }
     }
 
     /// The handles of one bucket; its counters appear at zero.
@@ -117,19 +128,24 @@ impl Metrics {
         self.sources.watch_bucket(name, Box::new(source));
     }
 
-    /// The bucket is gone: its gauges are shown no more. What it counted stays.
-    pub(crate) fn forget_bucket(&self, name: &str) {
-        self.sources.forget_bucket(name);
-    }
-
     /// Asks `source` for the sessions at each scrape.
     pub(crate) fn watch_sessions(&self, source: impl Fn() -> SessionGauges + Send + Sync + 'static) {
         self.sources.watch_sessions(Box::new(source));
     }
 
-    /// A client connected: `accepted`, `surplus` or `refused`.
-    pub(crate) fn client_connected(&self, result: &'static str) {
-        self.client_connections.with(&[result]).inc();
+    /// A client connected and is served, if only to be told that there are too many.
+    pub(crate) fn accepted(&self) {
+        self.client_connections.with(&["accepted"]).inc();
+    }
+
+    /// A client connected and was closed at once: there were far too many.
+    pub(crate) fn refused(&self) {
+        self.client_connections.with(&["refused"]).inc();
+    }
+
+    /// A login to this bucket was answered.
+    pub(crate) fn login(&self, bucket: &BucketName, kind: LoginKind, ok: bool) {
+        self.of_buckets.logins.with(&[bucket.as_str(), kind.label(), result(ok)]).inc();
     }
 
     /// A login was held back after failed ones.
@@ -137,9 +153,9 @@ impl Metrics {
         self.throttled_logins.with(&[]).inc();
     }
 
-    /// A client that has no bucket was told an error of this label.
-    pub(crate) fn error(&self, label: &'static str) {
-        self.of_buckets.errors.with(&["", label]).inc();
+    /// A client was told an error of this label.
+    pub(crate) fn session_error(&self, label: &'static str) {
+        self.errors.with(&[label]).inc();
     }
 
     /// An actor crashed.
@@ -166,7 +182,7 @@ impl Metrics {
 impl OfBuckets {
     fn register(registry: &mut Registry) -> Self {
         let mut counter = |name| Series::<Counter>::register(registry, name, Counter::default);
-        let (logins, errors) = (counter(names::LOGINS), counter(names::ERRORS));
+        let logins = counter(names::LOGINS);
         let (requests, attentions) = (counter(names::REQUESTS), counter(names::ATTENTIONS));
         let (bytes, leases) = (counter(names::BYTES), counter(names::LEASES));
         let (dials, resets) = (counter(names::DIALS), counter(names::RESETS));
@@ -176,7 +192,6 @@ impl OfBuckets {
         let connect_time = times(names::CONNECT_TIME);
         Self {
             logins,
-            errors,
             requests,
             attentions,
             bytes,
@@ -213,24 +228,8 @@ impl BucketMetrics {
         }
     }
 
-    /// A login was answered.
-    pub(crate) fn login(&self, kind: LoginKind, ok: bool) {
-        self.all.logins.with(&[&self.bucket, kind.label(), result(ok)]).inc();
-    }
-
-    /// A client of this bucket was told an error of this label.
-    pub(crate) fn error(&self, label: &'static str) {
-        self.all.errors.with(&[&self.bucket, label]).inc();
-    }
-
-    /// A session got its server connection after this wait.
-    pub(crate) fn leased(&self, waited: Duration) {
-        self.leases.inc();
-        self.queue_wait.observe(waited.as_secs_f64());
-    }
-
-    /// A session waited so long and got nothing.
-    pub(crate) fn waited_in_vain(&self, waited: Duration) {
+    /// A session waited so long for a server connection, with whatever outcome.
+    pub(crate) fn waited(&self, waited: Duration) {
         self.queue_wait.observe(waited.as_secs_f64());
     }
 
@@ -266,7 +265,7 @@ impl LoginKind {
             Self::Server => "server",
             Self::Cached => "cached",
             Self::Service => "service",
-            Self::Relayed => "relayed",
+            Self::Dedicated => "dedicated",
         }
     }
 }
@@ -311,16 +310,16 @@ mod tests {
     /// Everything counted at least once.
     fn full() -> Metrics {
         let metrics = Metrics::new("1.2.3");
-        metrics.client_connected("accepted");
+        metrics.accepted();
+        metrics.refused();
         metrics.login_throttled();
-        metrics.error("no_bucket");
+        metrics.session_error("no_bucket");
+        metrics.login(&BucketName::from("orders"), LoginKind::Cached, true);
         metrics.crash("session");
         metrics.restart("session");
         let orders = metrics.bucket("orders");
-        orders.login(LoginKind::Cached, true);
-        orders.error("queue_full");
-        orders.leased(Duration::from_millis(3));
-        orders.waited_in_vain(Duration::from_secs(20));
+        orders.leases.inc();
+        orders.waited(Duration::from_millis(3));
         orders.returned(Duration::from_millis(30));
         orders.dial(true);
         orders.connected(Duration::from_millis(12));
@@ -374,15 +373,13 @@ mod tests {
     }
 
     #[test]
-    fn gauges_are_asked_for_at_each_scrape_and_gone_with_their_bucket() {
+    fn gauges_are_asked_for_at_each_scrape() {
         let metrics = full();
         let line = "tdsbouncer_bucket_server_connections{bucket=\"orders\",state=\"idle\"} 3";
         assert!(metrics.render().contains(line), "{}", metrics.render());
         assert!(metrics.render().contains("tdsbouncer_sessions{state=\"relaying\"} 0\n"));
         metrics.watch_bucket("orders", || BucketGauges { idle: 4, ..Default::default() });
         assert!(metrics.render().contains(&line.replace("} 3", "} 4")));
-        metrics.forget_bucket("orders");
-        assert!(!metrics.render().contains("tdsbouncer_bucket_server_connections"));
     }
 
     #[test]

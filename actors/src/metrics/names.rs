@@ -42,16 +42,16 @@ names! {
     BUILD = Info "build" ["version"] "The version of the program";
     START_TIME = Gauge "start_time_seconds" [] "When the process started, in seconds since 1970";
     CLIENT_CONNECTIONS = Counter "client_connections" ["result"]
-        "Client connections accepted (accepted), told that there are too many (surplus), closed at once (refused)";
+        "Client connections accepted, and those closed at once because there were far too many (refused)";
+    ERRORS = Counter "errors" ["type"] "Errors that clients were told";
     SESSIONS = Gauge "sessions" ["state"] "Clients connected now, by what their sessions do";
     MAX_CLIENTS = Gauge "max_clients" [] "limits.max_clients of the configuration";
     CRASHES = Counter "crashes" ["actor"] "Crashes of actors; each is a bug";
     RESTARTS = Counter "restarts" ["actor"] "Actors restarted by their supervisors";
 
     LOGINS = Counter "logins" ["bucket", "kind", "result"]
-        "Logins answered: by the server (server), from memory (cached), from the users file (service), relayed (relayed)";
+        "Logins answered: by the server (server), from memory (cached), from the users file (service), by the server on a connection of the client's own (dedicated)";
     THROTTLED_LOGINS = Counter "throttled_logins" [] "Logins held back after failed ones";
-    ERRORS = Counter "errors" ["bucket", "type"] "Errors that clients were told; without a bucket, before they had one";
     REQUESTS = Counter "requests" ["bucket"] "Requests passed on to servers";
     ATTENTIONS = Counter "attentions" ["bucket"] "Requests that clients broke off";
     BYTES = Counter "relayed_bytes" ["bucket", "direction"] "Bytes relayed, to_server and to_client";
