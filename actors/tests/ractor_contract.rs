@@ -1,5 +1,11 @@
 //! What the supervision tree relies on in ractor, said as tests: an update that changes one of these must fail here.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a failed test is a panic, and panics are what is tested"
+)]
+
 use ractor::rpc::CallResult;
 use ractor::{
     Actor, ActorProcessingErr, ActorRef, ActorStatus, MessagingErr, RpcReplyPort, SpawnErr, SupervisionEvent,
