@@ -20,7 +20,8 @@ pub(crate) use buckets::BucketRow;
 pub(crate) use config::ConfigRow;
 pub(crate) use servers::ServerRow;
 pub(crate) use sessions::SessionRow;
-pub(crate) use socket::{AdminSocket, AdminSocketError};
+pub(crate) use socket::AdminSocket;
+pub use socket::AdminSocketError;
 pub(crate) use version::VersionRow;
 
 use std::pin::Pin;

@@ -18,7 +18,7 @@ pub(crate) struct AdminSocket {
 
 /// Why there is no admin socket.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum AdminSocketError {
+pub enum AdminSocketError {
     /// Somebody answers there.
     #[error("the admin socket {path} is in use by a running process", path = path.display())]
     InUse {

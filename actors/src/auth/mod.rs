@@ -8,5 +8,6 @@ mod verified;
 
 pub(crate) use proof::{Proof, ProofKey};
 pub(crate) use throttle::{Throttle, ThrottlePolicy};
-pub(crate) use users::{CheckLimits, UsersFile, UsersFileError};
+pub use users::UsersFileError;
+pub(crate) use users::{CheckLimits, UsersFile};
 pub(crate) use verified::{LoginKey, VerifiedLogins};

@@ -46,7 +46,7 @@ struct Loaded {
 
 /// Why the users file cannot be used; where one was loaded before, that one stays.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum UsersFileError {
+pub enum UsersFileError {
     /// It is not there, not readable, not text, or far too large.
     #[error("cannot read the users file {path}: {source}", path = path.display())]
     Unreadable {
