@@ -1,0 +1,90 @@
+"""pymssql: FreeTDS' DB-Library inside a wheel."""
+
+import re
+
+import pymssql
+from pymssql import _mssql
+
+from canonical import Target, canonical
+from dbapi import Driver, Smoke
+
+ENCRYPTION = {"off": "off", "login": "request", "on": "require", "strict": "strict"}
+
+
+class Pymssql(Driver):
+    def connect(self, autocommit=True, **changes):
+        settings = {
+            "server": Target.host,
+            "port": str(Target.port),
+            "user": Target.user,
+            "password": Target.password,
+            "database": Target.database,
+            "autocommit": autocommit,
+            "login_timeout": 20,
+            "timeout": 60,
+            "tds_version": "7.4",
+            "encryption": ENCRYPTION[Target.encryption],
+            "use_datetime2": True,
+        }
+        return pymssql.connect(**(settings | changes))
+
+    def server_error(self, error):
+        arguments = error.args[0] if error.args and isinstance(error.args[0], tuple) else error.args
+        if len(arguments) >= 2 and isinstance(arguments[0], int) and arguments[0] > 0:
+            text = arguments[1].decode() if isinstance(arguments[1], bytes) else str(arguments[1])
+            return [arguments[0], re.split(r"DB-Lib error message", text)[0].strip()]
+        return None
+
+    def bulk(self, connection, table, rows):
+        connection.bulk_copy(table, rows)
+
+    def out_parameter(self, connection):
+        with connection.cursor() as cursor:
+            values = cursor.callproc(
+                "sp_executesql", ("SET @o = @i * 2", "@i int, @o int OUTPUT", 21, pymssql.output(int))
+            )
+            return values[-1]
+
+    def procedure(self, connection, name):
+        with connection.cursor() as cursor:
+            values = cursor.callproc(name, (21, pymssql.output(int)))
+            rows = cursor.fetchall() if cursor.description else []
+            return {
+                "rows": [[canonical(v) for v in row] for row in rows],
+                "out": canonical(values[-1]),
+                "status": canonical(cursor.returnvalue),
+            }
+
+    def low_level(self, timeout=0):
+        return _mssql.connect(
+            server=Target.host,
+            port=str(Target.port),
+            user=Target.user,
+            password=Target.password,
+            database=Target.database,
+            tds_version="7.4",
+            encryption=ENCRYPTION[Target.encryption],
+        )
+
+    def messages(self, connection, sql):
+        heard = []
+        low = self.low_level()
+        low.set_msghandler(lambda state, severity, server, procedure, line, text: heard.append(text.decode()))
+        low.execute_non_query(sql)
+        low.close()
+        return heard
+
+    def cancel(self, connection, sql):
+        hasty = self.low_level()
+        hasty.query_timeout = 1
+        try:
+            hasty.execute_non_query(sql)
+            return "not cancelled"
+        except _mssql.MSSQLException:
+            hasty.query_timeout = 20
+            return ["timeout", hasty.execute_scalar("SELECT 'same connection'")]
+        finally:
+            hasty.close()
+
+
+Smoke(Pymssql()).run()
