@@ -1,4 +1,5 @@
 //! The byte-exact examples of [MS-TDS] section 4 for tokens and requests.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 use bytes::BytesMut;
 use tds::col_metadata::{ColMetadata, Column, ColumnFlags};

@@ -8,6 +8,7 @@ use crate::read::Reader;
 use crate::row;
 use crate::scan::{Cell, Walk};
 use crate::token::TokenKind;
+use crate::type_info::{TypeId, TypeInfo};
 use crate::value::Value;
 use crate::{Dialect, Malformed};
 
@@ -77,6 +78,11 @@ impl BulkReader {
                 input.advance(len);
                 self.wanted = 1;
                 if let BulkItem::Columns(metadata) = &item {
+                    // Cells without a byte would make rows that cost the sender nothing.
+                    if metadata.columns.iter().any(|column| column.type_info == TypeInfo::Null) {
+                        let value = u64::from(TypeId::NULL.0);
+                        return Err(Malformed::Value { what: "a bulk load's type", value });
+                    }
                     self.columns.clone_from(&metadata.columns);
                     self.cells.clear();
                     self.cells.extend(self.columns.iter().map(|column| Cell::from(&column.type_info)));

@@ -74,7 +74,7 @@ impl TableType {
         };
         loop {
             match reader.u8()? {
-                END => return Ok(table),
+                END => return table.checked(),
                 ORDER_UNIQUE => {
                     for _ in 0..reader.u16()? {
                         table.order.push(ColumnOrder { column: reader.u16()?, flags: reader.u8()? });
@@ -90,6 +90,22 @@ impl TableType {
                 }
             }
         }
+    }
+
+    /// TVP_COLUMN_ORDERING must name every column once.
+    fn checked(self) -> Result<Self, Malformed> {
+        let count = self.columns.as_ref().map_or(0, Vec::len);
+        let mut named = vec![false; count];
+        for number in &self.sent_order {
+            match usize::from(*number).checked_sub(1).and_then(|at| named.get_mut(at)) {
+                Some(named) if !*named => *named = true,
+                _ => return Err(bad_order(*number)),
+            }
+        }
+        if !self.sent_order.is_empty() && self.sent_order.len() != count {
+            return Err(bad_order(self.sent_order.len() as u16));
+        }
+        Ok(self)
     }
 
     /// Writes what follows the type byte, up to the end of the optional tokens.
@@ -174,13 +190,22 @@ impl TableType {
 
 impl TableColumn {
     fn read(reader: &mut Reader<'_>, dialect: Dialect) -> Result<Self, Malformed> {
-        Ok(Self {
-            user_type: reader.u32()?,
-            flags: ColumnFlags(reader.u16()?),
-            type_info: TypeInfo::read(reader, dialect, Place::Parameter)?,
-            name: reader.b_varchar()?,
-        })
+        let user_type = reader.u32()?;
+        let flags = ColumnFlags(reader.u16()?);
+        let type_info = TypeInfo::read(reader, dialect, Place::Parameter)?;
+        // Not allowed in tables ([MS-TDS] 2.2.5.5.5.3), and cells without a byte would make rows that cost nothing.
+        if type_info == TypeInfo::Null {
+            return Err(Malformed::Value {
+                what: "a table column's type",
+                value: u64::from(type_info.id().0),
+            });
+        }
+        Ok(Self { user_type, flags, type_info, name: reader.b_varchar()? })
     }
+}
+
+fn bad_order(number: u16) -> Malformed {
+    Malformed::Value { what: "a table's column order", value: u64::from(number) }
 }
 
 fn next_row(reader: &mut Reader<'_>) -> Result<bool, Malformed> {

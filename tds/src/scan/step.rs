@@ -171,6 +171,8 @@ impl Step {
                 }
                 count => {
                     rows.begin();
+                    // No columns are no metadata either.
+                    rows.known = count > 0;
                     if dialect.column_encryption > 0 {
                         Next::Skip(0, Some(Self::Keys(count)))
                     } else {
@@ -234,7 +236,6 @@ impl Step {
 
 impl Rows {
     fn begin(&mut self) {
-        self.known = true;
         self.has_keys = false;
         self.columns.clear();
         self.strides.clear();
