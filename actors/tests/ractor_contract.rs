@@ -8,7 +8,8 @@
 
 use ractor::rpc::CallResult;
 use ractor::{
-    Actor, ActorProcessingErr, ActorRef, ActorStatus, MessagingErr, RpcReplyPort, SpawnErr, SupervisionEvent,
+    Actor, ActorProcessingErr, ActorRef, ActorRuntime, ActorStatus, MessagingErr, RpcReplyPort, SpawnErr,
+    SupervisionEvent,
 };
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -457,4 +458,28 @@ async fn a_timed_message_to_an_actor_that_ended_meanwhile_is_lost_quietly() {
     let timer = actor.send_after(Duration::from_secs(1), || Do::Note("late"));
     actor.stop_and_wait(None, None).await.unwrap();
     assert!(matches!(timer.await.unwrap(), Err(MessagingErr::SendErr(_))));
+}
+
+#[tokio::test]
+async fn an_actor_started_in_an_instant_takes_messages_before_it_runs_and_fails_to_start_unheard() {
+    let log = Log::default();
+    let parent = alone(&log).await;
+    let args = |start| Args { name: "child", log: log.clone(), start };
+    let spawn =
+        |start| ActorRuntime::spawn_linked_instant(None, Told, args(start), parent.get_cell()).unwrap();
+    let (child, _) = spawn(Start::Well);
+    assert_eq!(child.get_status(), ActorStatus::Unstarted);
+    child.cast(Do::Note("early")).unwrap();
+    let happened = log.take().await;
+    assert!(happened.contains(&"child: early".to_owned()), "{happened:?}");
+    child.cast(Do::Fail).unwrap();
+    let happened = log.take().await;
+    assert!(happened.contains(&"parent: a child failed: told to fail".to_owned()), "{happened:?}");
+
+    let (child, started) = spawn(Start::Panicking);
+    child.cast(Do::Note("early")).unwrap();
+    // The parent hears of nothing: whoever started it must look at the handle, or pre_start must not be able to fail.
+    assert_eq!(log.take().await, Vec::<String>::new());
+    assert!(matches!(started.await.unwrap(), Err(SpawnErr::StartupFailed(_))));
+    assert_eq!(child.get_status(), ActorStatus::Stopped);
 }

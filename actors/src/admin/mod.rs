@@ -15,7 +15,7 @@ mod socket;
 mod table;
 mod version;
 
-pub(crate) use actor::{AdminActor, AdminArgs, AdminMsg};
+pub(crate) use actor::{AdminActor, AdminArgs};
 pub(crate) use buckets::BucketRow;
 pub(crate) use config::ConfigRow;
 pub(crate) use servers::ServerRow;

@@ -4,9 +4,9 @@ mod gauges;
 mod names;
 
 pub(crate) use gauges::{BucketGauges, SessionGauges};
-pub(crate) use names::{ALL as NAMES, Kind, Name};
 
 use gauges::{Gauges, Sources};
+use names::{Kind, Name};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -101,7 +101,7 @@ impl Metrics {
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         registry.register(names::START_TIME.name, names::START_TIME.help, ConstGauge::new(started));
         registry.register_collector(Box::new(Gauges(Arc::clone(&sources))));
-        let mut counter = |name| Series::<Counter>::register(&mut registry, name, Counter::default);
+        let mut counter = |name| Series::counter(&mut registry, name);
         let client_connections = counter(names::CLIENT_CONNECTIONS);
         let (errors, throttled_logins) = (counter(names::ERRORS), counter(names::THROTTLED_LOGINS));
         let (crashes, restarts) = (counter(names::CRASHES), counter(names::RESTARTS));
@@ -181,13 +181,13 @@ impl Metrics {
 
 impl OfBuckets {
     fn register(registry: &mut Registry) -> Self {
-        let mut counter = |name| Series::<Counter>::register(registry, name, Counter::default);
+        let mut counter = |name| Series::counter(registry, name);
         let logins = counter(names::LOGINS);
         let (requests, attentions) = (counter(names::REQUESTS), counter(names::ATTENTIONS));
         let (bytes, leases) = (counter(names::BYTES), counter(names::LEASES));
         let (dials, resets) = (counter(names::DIALS), counter(names::RESETS));
         let evictions = counter(names::EVICTIONS);
-        let mut times = |name| Series::<Histogram>::register(registry, name, || Histogram::new(TIMES));
+        let mut times = |name| Series::times(registry, name);
         let (queue_wait, lease_time) = (times(names::QUEUE_WAIT), times(names::LEASE_TIME));
         let connect_time = times(names::CONNECT_TIME);
         Self {
@@ -281,6 +281,20 @@ struct Series<M> {
     family: Family<Labels, M, fn() -> M>,
 }
 
+impl Series<Counter> {
+    fn counter(registry: &mut Registry, name: Name) -> Self {
+        debug_assert_eq!(name.kind, Kind::Counter, "{}", name.name);
+        Self::register(registry, name, Counter::default)
+    }
+}
+
+impl Series<Histogram> {
+    fn times(registry: &mut Registry, name: Name) -> Self {
+        debug_assert_eq!(name.kind, Kind::Histogram, "{}", name.name);
+        Self::register(registry, name, || Histogram::new(TIMES))
+    }
+}
+
 impl<M: Clone + Debug + 'static> Series<M>
 where
     Family<Labels, M, fn() -> M>: Metric,
@@ -344,7 +358,7 @@ mod tests {
         let text = full().render();
         let mut names: Vec<&str> =
             text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
-        for Name { name, kind, labels, help } in NAMES {
+        for Name { name, kind, labels, help } in names::ALL {
             let full = format!("{}_{name}", names::PREFIX);
             let suffix = match kind {
                 Kind::Counter => "_total",

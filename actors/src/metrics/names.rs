@@ -5,20 +5,20 @@ pub(super) const PREFIX: &str = "tdsbouncer";
 
 /// A line of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Name {
+pub(super) struct Name {
     /// Without prefix and `_total`; ends in what is counted or in its unit.
-    pub(crate) name: &'static str,
+    pub(super) name: &'static str,
     /// How it behaves.
-    pub(crate) kind: Kind,
+    pub(super) kind: Kind,
     /// Its labels. None has a client, a database or a user in it: their number has no bound.
-    pub(crate) labels: &'static [&'static str],
+    pub(super) labels: &'static [&'static str],
     /// One sentence without its full stop.
-    pub(crate) help: &'static str,
+    pub(super) help: &'static str,
 }
 
 /// How a metric behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(super) enum Kind {
     /// Only grows.
     Counter,
     /// How it is at the moment of the scrape.
@@ -34,7 +34,8 @@ macro_rules! names {
         $(pub(super) const $constant: Name =
             Name { name: $name, kind: Kind::$kind, labels: &[$($label),*], help: $help };)*
         /// The whole table, in the order of the answer to a scrape.
-        pub(crate) const ALL: &[Name] = &[$($constant),*];
+        #[cfg(test)]
+        pub(super) const ALL: &[Name] = &[$($constant),*];
     };
 }
 
