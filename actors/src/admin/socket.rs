@@ -78,11 +78,6 @@ impl AdminSocket {
     pub(super) async fn accept(&self) -> io::Result<UnixStream> {
         Ok(self.listener.accept().await?.0)
     }
-
-    /// Where it is.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
 }
 
 impl Drop for AdminSocket {
@@ -133,7 +128,7 @@ mod tests {
         let socket = AdminSocket::bind(&path, 0o640).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-        let _operator = UnixStream::connect(socket.path()).await.unwrap();
+        let _operator = UnixStream::connect(&path).await.unwrap();
         socket.accept().await.unwrap();
     }
 
