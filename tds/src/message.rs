@@ -7,8 +7,8 @@ use crate::packet::{
     HEADER_LEN, MAX_PACKET_SIZE, MIN_PACKET_SIZE, PacketHeader, PacketType, PacketWalker, Piece, Status,
 };
 
-/// A whole message without its packet headers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A whole message without its packet headers. `Debug` shows the payload's length only: it may hold a password or SQL.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Message {
     /// What kind of message it is.
     pub kind: PacketType,
@@ -22,14 +22,35 @@ pub struct Message {
     pub payload: BytesMut,
 }
 
+impl std::fmt::Debug for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Message")
+            .field("kind", &self.kind)
+            .field("status", &self.status)
+            .field("spid", &self.spid)
+            .field("ignored", &self.ignored)
+            .field("payload_bytes", &self.payload.len())
+            .finish()
+    }
+}
+
 /// Collects packets into messages, in any chunking. What does not belong to the message stays in the input.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct MessageReader {
     walker: PacketWalker,
     max_message: usize,
     first: Option<PacketHeader>,
     ignored: bool,
     payload: BytesMut,
+}
+
+impl std::fmt::Debug for MessageReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MessageReader")
+            .field("walker", &self.walker)
+            .field("payload_bytes", &self.payload.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl MessageReader {
@@ -224,6 +245,14 @@ mod tests {
         stream.extend_from_slice(&[6, 1, 0, 8, 0, 0, 1, 0]);
         let refused = MessageReader::new(512, 4096).read(&mut stream);
         assert!(matches!(refused, Err(Malformed::Unexpected { what: "attention", .. })));
+    }
+
+    #[test]
+    fn debug_shows_no_contents() {
+        let mut stream = written(Status::NORMAL, 512, b"ABC");
+        let message = MessageReader::new(512, 16).read(&mut stream).unwrap().unwrap();
+        let shown = format!("{message:?}");
+        assert!(shown.contains("payload_bytes: 3") && !shown.contains("ABC"), "{shown}");
     }
 
     #[test]

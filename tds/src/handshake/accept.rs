@@ -1,6 +1,7 @@
 //! The server's side of the way to a login.
 
 use bytes::{Bytes, BytesMut};
+use zeroize::Zeroize;
 
 use super::{HandshakeError, TlsFraming};
 use crate::Malformed;
@@ -43,33 +44,18 @@ pub enum AcceptStep {
 }
 
 /// What a client asked for.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoginRequest {
     /// Its PRELOGIN; old clients at TDS 7.0 and 7.1 send none.
     pub prelogin: Option<Prelogin>,
     /// Its login.
     pub login: Login7,
-    /// The login's bytes without packet headers. They hold the password, hardly hidden.
-    pub raw: Bytes,
     /// What of the connection is encrypted. With [`Negotiated::LoginOnly`] TLS has already ended.
     pub encryption: Negotiated,
     /// The connection began with TLS (TDS 8.0).
     pub strict: bool,
     /// Both sides agreed on several requests at a time: everything that follows is SMP.
     pub mars: bool,
-}
-
-/// Without the raw bytes: they hold the password.
-impl std::fmt::Debug for LoginRequest {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LoginRequest")
-            .field("prelogin", &self.prelogin)
-            .field("login", &self.login)
-            .field("encryption", &self.encryption)
-            .field("strict", &self.strict)
-            .field("mars", &self.mars)
-            .finish_non_exhaustive()
-    }
 }
 
 /// A client on its way to a login ([MS-TDS] 3.3.5.1 to 3.3.5.5).
@@ -271,14 +257,16 @@ fn take_prelogin(
     })
 }
 
-fn take_login(message: Message, agreed: Agreed) -> Result<LoginRequest, HandshakeError> {
+/// Reads LOGIN7 and wipes its bytes: they hold the password, hardly hidden.
+fn take_login(mut message: Message, agreed: Agreed) -> Result<LoginRequest, HandshakeError> {
     if message.kind != PacketType::LOGIN7 {
         return Err(Malformed::Unexpected { what: message.kind.name(), state: "waiting for LOGIN7" }.into());
     }
+    let login = Login7::decode(&message.payload);
+    message.payload[..].zeroize();
     Ok(LoginRequest {
         prelogin: agreed.prelogin,
-        login: Login7::decode(&message.payload)?,
-        raw: message.payload.freeze(),
+        login: login?,
         encryption: agreed.encryption,
         strict: agreed.strict,
         mars: agreed.mars,

@@ -1,6 +1,7 @@
 //! The client's side of the way to a login.
 
 use bytes::{Bytes, BytesMut};
+use zeroize::Zeroize;
 
 use super::{HandshakeError, TlsFraming};
 use crate::Malformed;
@@ -67,7 +68,6 @@ pub enum ConnectStep {
 ///
 /// Login ──▶ Response ─ answered ─▶ the caller's, or continue_with ──▶ Response
 /// ```
-#[derive(Debug)]
 pub struct Connect {
     policy: ConnectPolicy,
     login: Login7,
@@ -76,7 +76,6 @@ pub struct Connect {
     state: State,
 }
 
-#[derive(Debug)]
 enum State {
     Start,
     SendPrelogin,
@@ -87,6 +86,17 @@ enum State {
     /// The packets of LOGIN7 after the first one, where only that is encrypted.
     SendLoginRest(BytesMut),
     Response(MessageReader),
+}
+
+/// Without the login's bytes.
+impl std::fmt::Debug for Connect {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connect")
+            .field("policy", &self.policy)
+            .field("server", &self.server)
+            .field("encryption", &self.encryption)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Connect {
@@ -204,14 +214,14 @@ impl Connect {
         self.login.encode(&mut payload);
         let mut packets = BytesMut::new();
         write_message(&mut packets, PacketType::LOGIN7, Status::NORMAL, 0, DEFAULT_PACKET_SIZE, &payload);
-        zeroize::Zeroize::zeroize(&mut payload[..]);
+        payload[..].zeroize();
         let first = if self.encryption == Negotiated::LoginOnly {
             packets.len().min(DEFAULT_PACKET_SIZE)
         } else {
             packets.len()
         };
         out.extend_from_slice(&packets[..first]);
-        zeroize::Zeroize::zeroize(&mut packets[..first]);
+        packets[..first].zeroize();
         if self.encryption == Negotiated::LoginOnly {
             (State::SendLoginRest(packets.split_off(first)), Some(ConnectStep::EndTls))
         } else {
