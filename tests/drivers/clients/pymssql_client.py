@@ -1,6 +1,8 @@
-"""pymssql: FreeTDS' DB-Library inside a wheel."""
+"""pymssql: FreeTDS' DB-Library inside a wheel; strict and the authority can only be said in freetds.conf."""
 
+import os
 import re
+import tempfile
 
 import pymssql
 from pymssql import _mssql
@@ -8,7 +10,16 @@ from pymssql import _mssql
 from canonical import Target, canonical
 from dbapi import Driver, Smoke
 
-ENCRYPTION = {"off": "off", "login": "request", "on": "require", "strict": "strict"}
+ENCRYPTION = {"off": "off", "login": "request", "on": "require", "strict": None}
+
+
+def configure():
+    path = os.path.join(tempfile.mkdtemp(prefix="tdsbouncer-pymssql-"), "freetds.conf")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(f"[global]\nca file = {Target.authority}\ncheck certificate hostname = no\ntext size = 67108864\n")
+        if Target.encryption == "strict":
+            file.write("encryption = strict\n")
+    os.environ["FREETDSCONF"] = path
 
 
 class Pymssql(Driver):
@@ -22,7 +33,7 @@ class Pymssql(Driver):
             "autocommit": autocommit,
             "login_timeout": 20,
             "timeout": 60,
-            "tds_version": "7.4",
+            "tds_version": "8.0" if Target.encryption == "strict" else "7.4",
             "encryption": ENCRYPTION[Target.encryption],
             "use_datetime2": True,
         }
@@ -62,7 +73,7 @@ class Pymssql(Driver):
             user=Target.user,
             password=Target.password,
             database=Target.database,
-            tds_version="7.4",
+            tds_version="8.0" if Target.encryption == "strict" else "7.4",
             encryption=ENCRYPTION[Target.encryption],
         )
 
@@ -87,4 +98,5 @@ class Pymssql(Driver):
             hasty.close()
 
 
+configure()
 Smoke(Pymssql()).run()
