@@ -10,7 +10,13 @@ use tds::login7::Login7;
 
 /// What the server's side does with a stream: its steps, then the error or the login.
 fn accept(tls: ClientTlsPolicy, stream: &[u8], chunk: usize) -> (Vec<String>, BytesMut) {
-    let policy = AcceptPolicy { tls, strict: true, server_version: [16, 0, 0, 0, 0, 0], mars: true, max_login: 1 << 16 };
+    let policy = AcceptPolicy {
+        tls,
+        strict: true,
+        server_version: [16, 0, 0, 0, 0, 0],
+        mars: true,
+        max_login: 1 << 16,
+    };
     let mut accept = Accept::new(policy);
     let (mut input, mut out) = (BytesMut::new(), BytesMut::new());
     let mut told = vec![];

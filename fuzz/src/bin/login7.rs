@@ -16,7 +16,10 @@ fuzz_target!(|data: &[u8]| {
     }
     let again = Login7::decode(&out).expect("what was written");
     assert_eq!(LoginProfile::of(&again), LoginProfile::of(&login));
-    assert_eq!((&again.password, &again.sspi, &again.features), (&login.password, &login.sspi, &login.features));
+    assert_eq!(
+        (&again.password, &again.sspi, &again.features),
+        (&login.password, &login.sspi, &login.features)
+    );
     let mut twice = BytesMut::new();
     again.encode(&mut twice);
     assert_eq!(twice, out);

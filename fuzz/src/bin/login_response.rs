@@ -15,8 +15,11 @@ fuzz_target!(|data: &[u8]| {
     for strip in [&[][..], &ids[..ids.len() / 2], &ids[..]] {
         let mut out = BytesMut::new();
         response.replay(&mut out, 51, 4096, strip);
-        let message = MessageReader::new(4096, 1 << 20).read(&mut out).expect("what was written").expect("whole");
-        let Ok(LoginOutcome::Accepted(again)) = read(&message.payload, version) else { panic!("not accepted") };
+        let message =
+            MessageReader::new(4096, 1 << 20).read(&mut out).expect("what was written").expect("whole");
+        let Ok(LoginOutcome::Accepted(again)) = read(&message.payload, version) else {
+            panic!("not accepted")
+        };
         assert_eq!((&again.ack, &again.messages), (&response.ack, &response.messages));
         assert!(again.features.iter().all(|feature| !strip.contains(&feature.id)));
     }

@@ -47,7 +47,8 @@ fuzz_target!(|data: &[u8]| {
         let mut out = BytesMut::new();
         let size = usize::from(*first) * 32;
         write_message(&mut out, message.kind, message.status, message.spid, size, &message.payload);
-        let again = MessageReader::new(1 << 15, 1 << 16).read(&mut out).expect("what was written").expect("whole");
+        let again =
+            MessageReader::new(1 << 15, 1 << 16).read(&mut out).expect("what was written").expect("whole");
         assert_eq!((again.kind, again.payload), (message.kind, message.payload));
     }
     assert!(messages <= whole.2.len());

@@ -8,7 +8,9 @@ use tds::prelogin::Prelogin;
 fuzz_target!(|data: &[u8]| {
     let Ok(prelogin) = Prelogin::decode(data) else { return };
     let _ = (prelogin.instance(), prelogin.mars(), prelogin.trace_id(), prelogin.nonce());
-    for policy in [ClientTlsPolicy::Off, ClientTlsPolicy::LoginOnly, ClientTlsPolicy::On, ClientTlsPolicy::Require] {
+    for policy in
+        [ClientTlsPolicy::Off, ClientTlsPolicy::LoginOnly, ClientTlsPolicy::On, ClientTlsPolicy::Require]
+    {
         let _ = policy.answer(prelogin.encryption());
     }
     let mut out = vec![];
