@@ -1,1 +1,22 @@
-//! The crate tdsbouncer-actors.
+//! Who owns what, who waits, who restarts whom: the actors of tdsbouncer under their supervision tree.
+
+mod admin;
+mod auth;
+mod bucket;
+mod coordinator;
+mod crash_test;
+mod error;
+mod listener;
+mod metrics;
+mod policy;
+mod proxy;
+mod reload;
+mod root;
+mod session;
+mod view;
+mod wire;
+
+pub use admin::AdminSocketError;
+pub use auth::UsersFileError;
+pub use proxy::{BucketHealth, Health, METRICS_CONTENT_TYPE, Proxy, StartError};
+pub use wire::CertificateError;

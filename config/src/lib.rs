@@ -26,6 +26,7 @@ mod check;
 mod config;
 mod document;
 mod duration;
+mod in_force;
 mod limits;
 mod listener;
 mod log;

@@ -1,0 +1,590 @@
+//! The bucket's actor: it carries out what the pool decides, and never waits for I/O itself.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
+use rand::RngExt;
+use tds::login_response::LoginResponse;
+use tdsbouncer_config::BucketAuth;
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+use super::dial::{DialError, Dialled, dial};
+use super::errand;
+use super::key::{LoginTemplate, SubPool};
+use super::pool::{Action, Pool, Room, Want};
+use super::reset::{ResetError, reset};
+use super::server_conn::{ServerConnId, Wear};
+use super::slots::SlotPermit;
+use super::{BucketHandle, Lease, ServerConn};
+use crate::admin::ServerRow;
+use crate::error::AcquireError;
+use crate::policy::BackOff;
+use crate::wire::IdleCheck;
+
+/// How often idle connections are looked at.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How long a sub-pool without connections is remembered, for [`Pool::warm`].
+const FORGET_SUB_POOL: Duration = Duration::from_secs(600);
+
+/// Sent by sessions (at most one `Acquire`, `Verify` or `AcquireSlot` each, and one `Return` for each lease),
+/// by the bucket's own errands (one outcome each), by the coordinator and by dropped slots.
+pub(crate) enum BucketMsg {
+    // asked
+    Acquire {
+        template: Arc<LoginTemplate>,
+        since: Instant,
+        deadline: Instant,
+        reply: RpcReplyPort<Result<Lease, AcquireError>>,
+    },
+    Verify {
+        template: Arc<LoginTemplate>,
+        since: Instant,
+        deadline: Instant,
+        reply: RpcReplyPort<Result<Arc<LoginResponse>, AcquireError>>,
+    },
+    AcquireSlot {
+        template: Arc<LoginTemplate>,
+        since: Instant,
+        deadline: Instant,
+        reply: RpcReplyPort<Result<SlotPermit, AcquireError>>,
+    },
+    List(RpcReplyPort<Vec<ServerRow>>),
+    Drain,
+    // happened
+    Return {
+        conn: Box<ServerConn>,
+        wear: Wear,
+    },
+    Dialled {
+        key: SubPool,
+        outcome: Result<Dialled, DialError>,
+    },
+    Reset {
+        conn: Box<ServerConn>,
+        outcome: Result<(), ResetError>,
+    },
+    SlotFreed,
+    QuotaChanged,
+    Tick,
+}
+
+/// Whom the bucket answers once it can.
+enum Waiter {
+    Borrow(RpcReplyPort<Result<Lease, AcquireError>>),
+    Verify(RpcReplyPort<Result<Arc<LoginResponse>, AcquireError>>),
+    Slot(RpcReplyPort<Result<SlotPermit, AcquireError>>),
+}
+
+impl Waiter {
+    fn is_gone(&self) -> bool {
+        match self {
+            Self::Borrow(reply) => reply.is_closed(),
+            Self::Verify(reply) => reply.is_closed(),
+            Self::Slot(reply) => reply.is_closed(),
+        }
+    }
+
+    /// A waiter that is gone needs no answer.
+    fn refuse(self, error: AcquireError) {
+        match self {
+            Self::Borrow(reply) => drop(reply.send(Err(error))),
+            Self::Verify(reply) => drop(reply.send(Err(error))),
+            Self::Slot(reply) => drop(reply.send(Err(error))),
+        }
+    }
+}
+
+type BucketPool = Pool<SubPool, Box<ServerConn>, Waiter>;
+
+pub(crate) struct BucketActor;
+
+pub(crate) struct BucketArgs {
+    pub(crate) handle: BucketHandle,
+}
+
+pub(crate) struct BucketState {
+    handle: BucketHandle,
+    myself: ActorRef<BucketMsg>,
+    pool: BucketPool,
+    /// What each running errand is for, to know what to undo if it crashes.
+    errands: HashMap<ActorId, Errand>,
+    /// What was lent and has not come home, for the admin view.
+    lent: HashMap<ServerConnId, ServerRow>,
+    failures: u32,
+    backed_off_until: Option<Instant>,
+    draining: bool,
+    /// The moment of the timer that is set, if one is.
+    wakes: Option<Instant>,
+}
+
+enum Errand {
+    Dial(SubPool),
+    Reset(SubPool),
+}
+
+impl Actor for BucketActor {
+    type Msg = BucketMsg;
+    type State = BucketState;
+    type Arguments = BucketArgs;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<BucketMsg>,
+        args: BucketArgs,
+    ) -> Result<BucketState, ActorProcessingErr> {
+        Ok(BucketState {
+            handle: args.handle,
+            myself,
+            pool: Pool::new(),
+            errands: HashMap::new(),
+            lent: HashMap::new(),
+            failures: 0,
+            backed_off_until: None,
+            draining: false,
+            wakes: None,
+        })
+    }
+
+    async fn post_start(
+        &self,
+        myself: ActorRef<BucketMsg>,
+        state: &mut BucketState,
+    ) -> Result<(), ActorProcessingErr> {
+        let shared = state.handle.shared();
+        shared.coordinator.want(&state.handle, shared.settings.max_connections);
+        myself.send_interval(TICK, || BucketMsg::Tick);
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<BucketMsg>,
+        message: BucketMsg,
+        state: &mut BucketState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            BucketMsg::Acquire { template, since, deadline, reply } => {
+                crate::crash_test::point("bucket", &template.application);
+                state.queue(template, Want::Borrow, since, deadline, Waiter::Borrow(reply));
+            }
+            BucketMsg::Verify { template, since, deadline, reply } => {
+                state.queue(template, Want::Verify, since, deadline, Waiter::Verify(reply));
+            }
+            BucketMsg::AcquireSlot { template, since, deadline, reply } => {
+                state.queue(template, Want::Slot, since, deadline, Waiter::Slot(reply));
+            }
+            BucketMsg::List(reply) => drop(reply.send(state.list())),
+            BucketMsg::Drain => state.drain(),
+            BucketMsg::Return { conn, wear } => state.take_back(conn, wear),
+            BucketMsg::Dialled { key, outcome } => state.dialled(&key, outcome),
+            BucketMsg::Reset { conn, outcome } => state.was_reset(conn, outcome),
+            BucketMsg::SlotFreed | BucketMsg::QuotaChanged => {}
+            BucketMsg::Tick => state.tick(),
+        }
+        state.proceed();
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _: ActorRef<BucketMsg>,
+        event: SupervisionEvent,
+        state: &mut BucketState,
+    ) -> Result<(), ActorProcessingErr> {
+        match event {
+            SupervisionEvent::ActorTerminated(who, _, _) => {
+                state.errands.remove(&who.get_id());
+            }
+            SupervisionEvent::ActorFailed(who, why) => {
+                if let Some(errand) = state.errands.remove(&who.get_id()) {
+                    state.errand_crashed(&errand, &why.to_string());
+                    state.proceed();
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl BucketState {
+    fn queue(
+        &mut self,
+        template: Arc<LoginTemplate>,
+        want: Want,
+        since: Instant,
+        deadline: Instant,
+        waiter: Waiter,
+    ) {
+        if self.draining {
+            return waiter.refuse(AcquireError::Draining);
+        }
+        if let Some(error) = self.server_is_down() {
+            return waiter.refuse(error);
+        }
+        let ticket = self.pool.enqueue(SubPool(template), want, since, deadline, waiter);
+        self.carry_out_plan();
+        let limit = self.handle.settings().queue_limit;
+        if self.pool.over_limit(limit).is_none() {
+            return;
+        }
+        drop(self.pool.leave_where(|_, _, waiter| waiter.is_gone()));
+        if let Some(full) = self.pool.over_limit(limit)
+            && let Some(waiter) = self.pool.leave(ticket)
+        {
+            let settings = self.handle.settings();
+            waiter.refuse(AcquireError::QueueFull {
+                bucket: settings.name.clone(),
+                waiting: full.waiting,
+                limit,
+                max_connections: settings.max_connections,
+            });
+        }
+    }
+
+    /// While the last dial failed and nothing is open that could come home, waiting is pointless.
+    fn server_is_down(&self) -> Option<AcquireError> {
+        let down = self.backed_off_until.is_some() && self.handle.shared().slots.used() == 0;
+        down.then(|| self.unreachable())
+    }
+
+    fn unreachable(&self) -> AcquireError {
+        AcquireError::Unreachable {
+            bucket: self.handle.name().clone(),
+            why: self.handle.shared().failure().unwrap_or_else(|| "unknown".to_owned()),
+        }
+    }
+
+    /// Does what can be done now, sets the next alarm, publishes the counts.
+    fn proceed(&mut self) {
+        self.expire();
+        self.carry_out_plan();
+        self.set_alarm();
+        self.publish();
+    }
+
+    fn expire(&mut self) {
+        let settings = Arc::clone(self.handle.settings());
+        for expired in self.pool.expire(Instant::now()) {
+            expired.token.refuse(AcquireError::Timeout {
+                bucket: settings.name.clone(),
+                waited: expired.waited,
+                ahead: expired.ahead,
+                max_connections: settings.max_connections,
+            });
+        }
+    }
+
+    fn carry_out_plan(&mut self) {
+        if self.pool.waiting() == 0 {
+            return;
+        }
+        let now = Instant::now();
+        if self.backed_off_until.is_some_and(|until| now >= until) {
+            self.backed_off_until = None;
+        }
+        loop {
+            let slots = &self.handle.shared().slots;
+            let room = Room {
+                free: slots.free(),
+                closing: slots.closing(),
+                may_dial: self.backed_off_until.is_none(),
+            };
+            let actions = self.pool.plan(room, now, Waiter::is_gone, |conn| is_usable(conn, now));
+            let mut again = false;
+            for action in actions {
+                again |= self.carry_out(action);
+            }
+            if !again {
+                return;
+            }
+        }
+    }
+
+    /// True if the action failed in a way that calls for a new plan.
+    fn carry_out(&mut self, action: Action<SubPool, Box<ServerConn>, Waiter>) -> bool {
+        match action {
+            Action::Lend { token: Waiter::Borrow(reply), conn } => self.lend(reply, conn),
+            Action::LendSlot { token: Waiter::Slot(reply) } => match self.take_slot() {
+                Some(permit) => drop(reply.send(Ok(permit))),
+                None => drop(reply.send(Err(self.unreachable()))),
+            },
+            Action::Dial { key } => self.dial(key),
+            Action::Evict { conn } => {
+                self.handle.shared().metrics.evictions.inc();
+                debug!(bucket = %self.handle.name(), conn = %conn.id, "evicted");
+                drop(conn);
+            }
+            Action::Lend { token, conn } => {
+                debug_assert!(false, "a connection is lent to borrowers only");
+                token.refuse(self.unreachable());
+                drop(conn);
+            }
+            Action::LendSlot { token } => {
+                debug_assert!(false, "a slot is lent to those who asked for one");
+                token.refuse(self.unreachable());
+            }
+        }
+        false
+    }
+
+    fn lend(&mut self, reply: RpcReplyPort<Result<Lease, AcquireError>>, mut conn: Box<ServerConn>) {
+        conn.uses += 1;
+        self.handle.shared().counts.leased.fetch_add(1, Ordering::Relaxed);
+        self.handle.shared().metrics.leases.inc();
+        self.lent.insert(conn.id, conn.row(self.handle.name(), "leased"));
+        // If the borrower is gone in this very moment, the lease comes home untouched as it is dropped.
+        drop(reply.send(Ok(Lease::new(conn, self.handle.clone()))));
+    }
+
+    fn take_slot(&self) -> Option<SlotPermit> {
+        self.handle.shared().slots.take(Arc::new(self.handle.clone()))
+    }
+
+    fn dial(&mut self, key: SubPool) {
+        let Some(permit) = self.take_slot() else {
+            debug_assert!(false, "only the bucket takes slots, and it planned with what is free");
+            self.pool.dial_ended(&key);
+            return;
+        };
+        let (myself, handle, template) = (self.myself.clone(), self.handle.clone(), Arc::clone(&key.0));
+        let told = key.clone();
+        let work = Box::pin(async move {
+            let outcome = dial(&handle, &template, permit).await;
+            drop(myself.cast(BucketMsg::Dialled { key: told, outcome }));
+        });
+        match errand::run(self.myself.get_cell(), work) {
+            Some(id) => drop(self.errands.insert(id, Errand::Dial(key))),
+            None => self.pool.dial_ended(&key),
+        }
+    }
+
+    fn dialled(&mut self, key: &SubPool, outcome: Result<Dialled, DialError>) {
+        self.pool.dial_ended(key);
+        let shared = self.handle.shared();
+        shared.metrics.dial(outcome.is_ok());
+        match outcome {
+            Ok(dialled) => {
+                self.failures = 0;
+                self.backed_off_until = None;
+                shared.note_failure(None);
+                let response = Arc::new(dialled.response);
+                shared.verified.remember(&key.0.key, Arc::clone(&response), dialled.asked);
+                shared.metrics.connected(dialled.asked.elapsed());
+                for waiter in self.pool.leave_where(|of, want, _| of == key && want == Want::Verify) {
+                    if let Waiter::Verify(reply) = waiter {
+                        drop(reply.send(Ok(Arc::clone(&response))));
+                    }
+                }
+                let conn = self.with_expiry(dialled.conn);
+                self.put_idle(key.clone(), conn);
+            }
+            // Clients did nothing wrong and must not read about a login that is not theirs.
+            Err(error @ DialError::Refused { .. })
+                if matches!(self.handle.settings().auth, BucketAuth::Service { .. }) =>
+            {
+                self.dial_failed(&error.to_string());
+            }
+            Err(DialError::Refused { messages }) => self.refused(key, messages),
+            Err(error) => self.dial_failed(&error.to_string()),
+        }
+    }
+
+    fn with_expiry(&self, mut conn: Box<ServerConn>) -> Box<ServerConn> {
+        let settings = self.handle.settings();
+        conn.expires = settings.max_lifetime.map(|lifetime| {
+            let early = if settings.lifetime_jitter > 0.0 {
+                rand::rng().random_range(0.0..settings.lifetime_jitter)
+            } else {
+                0.0
+            };
+            conn.opened + lifetime.mul_f64(1.0 - early)
+        });
+        conn
+    }
+
+    /// The server does not want this login. Everybody with the same credentials would hear the same.
+    fn refused(&mut self, key: &SubPool, messages: Vec<tds::server_message::ServerMessage>) {
+        let shared = self.handle.shared();
+        let numbers: Vec<i32> = messages.iter().map(|message| message.number).collect();
+        info!(bucket = %shared.settings.name, user = %key.0.key.user, ?numbers, "the server refused a login");
+        shared.verified.forget_principal(&key.0.key.user);
+        let error = AcquireError::Refused(messages);
+        for waiter in self.pool.leave_where(|of, want, _| of == key && want != Want::Slot) {
+            waiter.refuse(error.clone());
+        }
+    }
+
+    /// The server cannot be reached: back off. Whoever nothing can serve before the next attempt is told so.
+    fn dial_failed(&mut self, why: &str) {
+        let settings = Arc::clone(self.handle.settings());
+        let back_off =
+            BackOff { first: settings.reconnect_backoff.min, most: settings.reconnect_backoff.max };
+        let pause = back_off.delay(self.failures);
+        warn!(bucket = %settings.name, why, ?pause, failures = self.failures + 1, "cannot open a server connection");
+        self.failures = self.failures.saturating_add(1);
+        self.backed_off_until = Some(Instant::now() + pause);
+        self.handle.shared().note_failure(Some(why.to_owned()));
+        let nothing_open = self.handle.shared().slots.used() <= self.handle.shared().slots.closing();
+        let error = self.unreachable();
+        if nothing_open {
+            for waiter in self.pool.leave_where(|_, _, _| true) {
+                waiter.refuse(error.clone());
+            }
+        }
+    }
+
+    fn errand_crashed(&mut self, errand: &Errand, why: &str) {
+        warn!(bucket = %self.handle.name(), why, "an errand crashed");
+        self.handle.shared().metrics.crash("errand");
+        match errand {
+            Errand::Dial(key) => {
+                self.pool.dial_ended(key);
+                self.dial_failed("internal error while connecting");
+            }
+            Errand::Reset(key) => self.pool.reset_ended(key),
+        }
+    }
+
+    fn take_back(&mut self, mut conn: Box<ServerConn>, wear: Wear) {
+        self.handle.shared().counts.leased.fetch_sub(1, Ordering::Relaxed);
+        self.lent.remove(&conn.id);
+        let over_quota = self.handle.shared().slots.used() > self.handle.shared().slots.quota();
+        if self.draining || over_quota || wear == Wear::Tainted || conn.is_expired(Instant::now()) {
+            debug!(bucket = %self.handle.name(), conn = %conn.id, ?wear, "closed as it came home");
+            return;
+        }
+        let key = SubPool(Arc::clone(&conn.template));
+        if wear == Wear::Untouched {
+            return self.put_idle(key, conn);
+        }
+        self.pool.reset_began(key.clone(), Instant::now());
+        let (myself, timeout) = (self.myself.clone(), self.handle.settings().reset_timeout);
+        let work = Box::pin(async move {
+            let outcome = match tokio::time::timeout(timeout, reset(&mut conn)).await {
+                Ok(outcome) => outcome,
+                Err(_) => Err(ResetError::Timeout { waited: timeout }),
+            };
+            drop(myself.cast(BucketMsg::Reset { conn, outcome }));
+        });
+        match errand::run(self.myself.get_cell(), work) {
+            Some(id) => drop(self.errands.insert(id, Errand::Reset(key))),
+            None => self.pool.reset_ended(&key),
+        }
+    }
+
+    fn was_reset(&mut self, conn: Box<ServerConn>, outcome: Result<(), ResetError>) {
+        let key = SubPool(Arc::clone(&conn.template));
+        self.pool.reset_ended(&key);
+        self.handle.shared().metrics.reset(outcome.is_ok());
+        match outcome {
+            Ok(()) if !self.draining => self.put_idle(key, conn),
+            Ok(()) => {}
+            Err(why) => warn!(bucket = %self.handle.name(), conn = %conn.id, %why, "discarded: not reset"),
+        }
+    }
+
+    fn put_idle(&mut self, key: SubPool, mut conn: Box<ServerConn>) {
+        if let Some(link) = conn.link() {
+            link.shrink();
+        }
+        self.pool.put_idle(key, conn, Instant::now());
+    }
+
+    /// Closes what died, what is too old, what was idle for too long; keeps the bucket warm.
+    fn tick(&mut self) {
+        let now = Instant::now();
+        drop(self.pool.leave_where(|_, _, waiter| waiter.is_gone()));
+        let settings = Arc::clone(self.handle.settings());
+        let mut may_go = self.pool.idle().saturating_sub(settings.min_idle as usize);
+        let retired = self.pool.retire(|conn, since| {
+            if !is_usable(conn, now) {
+                return true;
+            }
+            let stale = settings.idle_timeout.is_some_and(|limit| now.duration_since(since) >= limit);
+            let goes = stale && may_go > 0;
+            may_go -= usize::from(goes);
+            goes
+        });
+        drop(retired);
+        if let Some(before) = now.checked_sub(FORGET_SUB_POOL) {
+            self.pool.forget_unused(before);
+        }
+        if self.handle.shared().slots.quota() < settings.max_connections {
+            // The coordinator may have been away when we asked.
+            self.handle.shared().coordinator.want(&self.handle, settings.max_connections);
+        }
+        self.keep_warm(now);
+    }
+
+    fn keep_warm(&mut self, now: Instant) {
+        let backed_off = self.backed_off_until.is_some_and(|until| now < until);
+        if self.draining || backed_off || self.pool.waiting() > 0 {
+            return;
+        }
+        let missing = (self.handle.settings().min_idle as usize).saturating_sub(self.pool.idle_or_opening());
+        for _ in 0..missing.min(self.handle.shared().slots.free() as usize) {
+            let Some(key) = self.pool.warm() else { return };
+            self.dial(key);
+        }
+    }
+
+    fn drain(&mut self) {
+        self.draining = true;
+        drop(self.pool.retire(|_, _| true));
+        for waiter in self.pool.leave_where(|_, _, _| true) {
+            waiter.refuse(AcquireError::Draining);
+        }
+    }
+
+    /// One timer for all waiters: it is set when the earliest deadline comes before it.
+    fn set_alarm(&mut self) {
+        let now = Instant::now();
+        if self.wakes.is_some_and(|wakes| wakes <= now) {
+            self.wakes = None;
+        }
+        let Some(next) =
+            [self.pool.next_deadline(), self.backed_off_until.filter(|_| self.pool.waiting() > 0)]
+                .into_iter()
+                .flatten()
+                .min()
+        else {
+            return;
+        };
+        if self.wakes.is_none_or(|wakes| next < wakes) {
+            self.wakes = Some(next);
+            // SlotFreed does what an alarm needs: look again.
+            self.myself.send_after(next.saturating_duration_since(now), || BucketMsg::SlotFreed);
+        }
+    }
+
+    fn publish(&self) {
+        let shared = self.handle.shared();
+        shared.counts.idle.store(self.pool.idle(), Ordering::Relaxed);
+        shared.counts.waiting.store(self.pool.waiting(), Ordering::Relaxed);
+        let (opening, resetting) = self.pool.arriving();
+        shared.counts.opening.store(opening, Ordering::Relaxed);
+        shared.counts.resetting.store(resetting, Ordering::Relaxed);
+        debug_assert!(self.pool.idle() + opening <= shared.slots.used() as usize + self.errands.len());
+    }
+
+    fn list(&self) -> Vec<ServerRow> {
+        let name = self.handle.name();
+        let idle = self.pool.each_idle().map(|(conn, since)| {
+            let idle_for = Some(since.elapsed());
+            ServerRow { idle_for, ..conn.row(name, "idle") }
+        });
+        idle.chain(self.lent.values().cloned()).collect()
+    }
+}
+
+/// Never waits. A connection that died, or on which the server said something unasked, is never lent.
+fn is_usable(conn: &mut ServerConn, now: Instant) -> bool {
+    let quiet = conn.link().is_some_and(|link| link.check_idle() == IdleCheck::Quiet);
+    quiet && !conn.is_expired(now)
+}

@@ -1,0 +1,126 @@
+//! What makes two server connections interchangeable for a client, and the login that opens one.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use tds::TdsVersion;
+use tds::feature::FeatureId;
+use tds::login7::Login7;
+use tds::profile::LoginProfile;
+use tdsbouncer_config::{Bucket, BucketAuth, KeyExtra, ServerTlsMode};
+
+use crate::auth::{LoginKey, Proof};
+
+/// The identity of a sub-pool: principal, and everything of the opener's LOGIN7 that fixes the format or the
+/// meaning of responses. RESETCONNECTION renegotiates none of it.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct PoolKey {
+    pub(crate) user: String,
+    /// Knowledge of the password, not the password.
+    pub(crate) proof: Proof,
+    profile: LoginProfile,
+    application: Option<String>,
+    host: Option<String>,
+}
+
+impl LoginKey for PoolKey {
+    fn user(&self) -> &str {
+        &self.user
+    }
+
+    fn proof(&self) -> Proof {
+        self.proof
+    }
+}
+
+impl Hash for PoolKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.proof.hash(state);
+        self.profile.hash(state);
+    }
+}
+
+impl fmt::Debug for PoolKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PoolKey({})", self.user)
+    }
+}
+
+/// How a server connection of a sub-pool is opened: the client's own login, made fit for the server's side.
+pub(crate) struct LoginTemplate {
+    pub(crate) key: PoolKey,
+    /// Holds the password; wiped when dropped.
+    pub(crate) login: Login7,
+    pub(crate) database: String,
+    pub(crate) application: String,
+    /// The version the client speaks. The server's side may have to say another one (see [`Self::new`]).
+    pub(crate) client_version: TdsVersion,
+}
+
+impl LoginTemplate {
+    /// Prepares the client's login for the bucket's server: the service login's credentials where the bucket
+    /// has one; without SESSIONRECOVERY, whose recovery data a login from memory could not honour (clients
+    /// accept that a feature is not acknowledged).
+    pub(crate) fn new(mut login: Login7, bucket: &Bucket, proof_of: impl Fn(&Login7) -> Proof) -> Arc<Self> {
+        if let BucketAuth::Service { user, password } = &bucket.auth {
+            login.user_name = user.clone();
+            login.password = tds::login7::Password::new(password.expose());
+        }
+        login.features.retain(|feature| feature.id != FeatureId::SESSION_RECOVERY);
+        Self::dedicated(login, bucket, proof_of)
+    }
+
+    /// The same for a login that gets a connection of its own: credentials and features stay the client's.
+    pub(crate) fn dedicated(
+        mut login: Login7,
+        bucket: &Bucket,
+        proof_of: impl Fn(&Login7) -> Proof,
+    ) -> Arc<Self> {
+        let client_version = login.tds_version;
+        login.server_name.clone_from(&bucket.host);
+        // Format and meaning of 7.4 and 8.0 are the same; 8.0 is only spoken where TLS comes first.
+        if client_version == TdsVersion::V8_0 && bucket.server_tls.mode != ServerTlsMode::Strict {
+            login.tds_version = TdsVersion::V7_4;
+        }
+        let splits = |extra: KeyExtra| bucket.key_extra.contains(&extra);
+        let key = PoolKey {
+            user: login.user_name.clone(),
+            proof: proof_of(&login),
+            profile: LoginProfile::of(&login),
+            application: splits(KeyExtra::ApplicationName).then(|| login.app_name.clone()),
+            host: splits(KeyExtra::HostName).then(|| login.host_name.clone()),
+        };
+        Arc::new(Self {
+            key,
+            database: login.database.clone(),
+            application: login.app_name.clone(),
+            login,
+            client_version,
+        })
+    }
+}
+
+/// A template as the key of a map: equal where the sub-pool is.
+#[derive(Clone)]
+pub(crate) struct SubPool(pub(crate) Arc<LoginTemplate>);
+
+impl PartialEq for SubPool {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0.key == other.0.key
+    }
+}
+
+impl Eq for SubPool {}
+
+impl Hash for SubPool {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.key.hash(state);
+    }
+}
+
+impl fmt::Debug for SubPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.0.key)
+    }
+}

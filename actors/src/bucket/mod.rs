@@ -1,0 +1,286 @@
+//! A bucket: one SQL Server, its slots, its idle connections and its queue. This file is what others hold of it.
+
+mod actor;
+mod dial;
+mod errand;
+pub(crate) mod key;
+mod pool;
+mod reset;
+mod server_conn;
+mod slots;
+mod supervisor;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use ractor::ActorRef;
+use tds::login_response::LoginResponse;
+use tdsbouncer_config::{Bucket, BucketName};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+pub(crate) use dial::{DialError, TlsConnector, open_connection};
+pub(crate) use server_conn::{Lease, Occupied, ServerConn};
+pub(crate) use supervisor::BucketSupervisor;
+
+use crate::admin::ServerRow;
+use crate::auth::VerifiedLogins;
+use crate::coordinator::CoordinatorHandle;
+use crate::error::AcquireError;
+use crate::metrics::BucketMetrics;
+use actor::BucketMsg;
+use key::{LoginTemplate, PoolKey};
+use server_conn::Wear;
+use slots::{OnFree, SlotPermit, Slots};
+
+/// How long a waiter stays with a bucket that does not answer at all, beyond the deadline it gave the bucket.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// The logins that the bucket's server accepted, with its answers.
+pub(crate) type Verified = VerifiedLogins<PoolKey, LoginResponse>;
+
+/// What of a bucket outlives its actor: held by `main`'s directory and by everybody who talks to the bucket.
+pub(crate) struct BucketShared {
+    pub(crate) settings: Arc<Bucket>,
+    pub(crate) slots: Arc<Slots>,
+    pub(crate) verified: Verified,
+    pub(crate) metrics: BucketMetrics,
+    pub(crate) counts: Counts,
+    pub(crate) tls: TlsConnector,
+    pub(crate) coordinator: CoordinatorHandle,
+    /// Why the last dial failed, until one succeeds.
+    pub(crate) last_error: Mutex<Option<String>>,
+    clients: AtomicUsize,
+    actor: ArcSwapOption<ActorRef<BucketMsg>>,
+    arrived: Notify,
+    resting_until: Mutex<Option<Instant>>,
+}
+
+/// What the actor last counted, for health, metrics and the admin view.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) idle: AtomicUsize,
+    pub(crate) leased: AtomicUsize,
+    pub(crate) opening: AtomicUsize,
+    pub(crate) resetting: AtomicUsize,
+    pub(crate) waiting: AtomicUsize,
+}
+
+impl BucketShared {
+    /// The last dial's failure, if none succeeded since.
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note_failure(&self, why: Option<String>) {
+        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+}
+
+/// A typed handle to a bucket. It finds the bucket's actor anew for each message, so it survives restarts.
+#[derive(Clone)]
+pub(crate) struct BucketHandle(Arc<BucketShared>);
+
+impl OnFree for BucketHandle {
+    fn slot_freed(&self) {
+        self.tell(BucketMsg::SlotFreed);
+    }
+}
+
+/// What a bucket needs that outlives it.
+pub(crate) struct BucketParts {
+    pub(crate) settings: Arc<Bucket>,
+    pub(crate) verified: Verified,
+    pub(crate) metrics: BucketMetrics,
+    pub(crate) tls: TlsConnector,
+    pub(crate) coordinator: CoordinatorHandle,
+}
+
+impl BucketHandle {
+    pub(crate) fn new(parts: BucketParts) -> Self {
+        Self(Arc::new(BucketShared {
+            settings: parts.settings,
+            slots: Arc::default(),
+            verified: parts.verified,
+            metrics: parts.metrics,
+            counts: Counts::default(),
+            tls: parts.tls,
+            coordinator: parts.coordinator,
+            last_error: Mutex::default(),
+            clients: AtomicUsize::new(0),
+            actor: ArcSwapOption::empty(),
+            arrived: Notify::new(),
+            resting_until: Mutex::default(),
+        }))
+    }
+
+    pub(crate) fn name(&self) -> &BucketName {
+        &self.0.settings.name
+    }
+
+    pub(crate) fn settings(&self) -> &Arc<Bucket> {
+        &self.0.settings
+    }
+
+    pub(crate) fn shared(&self) -> &BucketShared {
+        &self.0
+    }
+
+    /// A lease of a connection that `template`'s login opens. Waits in order, until `deadline` at the latest.
+    /// Dropping the future leaves the queue.
+    pub(crate) async fn acquire(
+        &self,
+        template: &Arc<LoginTemplate>,
+        deadline: Instant,
+    ) -> Result<Lease, AcquireError> {
+        let since = Instant::now();
+        let ask = |reply| BucketMsg::Acquire { template: Arc::clone(template), since, deadline, reply };
+        self.ask(since, deadline, ask).await
+    }
+
+    /// The login response that `template`'s login gets, by logging in to the server with it.
+    pub(crate) async fn verify(
+        &self,
+        template: &Arc<LoginTemplate>,
+        deadline: Instant,
+    ) -> Result<Arc<LoginResponse>, AcquireError> {
+        let since = Instant::now();
+        let ask = |reply| BucketMsg::Verify { template: Arc::clone(template), since, deadline, reply };
+        self.ask(since, deadline, ask).await
+    }
+
+    /// The right to open one connection that will never be shared.
+    pub(crate) async fn acquire_slot(
+        &self,
+        template: &Arc<LoginTemplate>,
+        deadline: Instant,
+    ) -> Result<Occupied, AcquireError> {
+        let since = Instant::now();
+        let ask = |reply| BucketMsg::AcquireSlot { template: Arc::clone(template), since, deadline, reply };
+        let permit: SlotPermit = self.ask(since, deadline, ask).await?;
+        Ok(Occupied::new(permit))
+    }
+
+    /// Asks the actor, and asks its successor if it crashes before it answers.
+    async fn ask<T: Send + 'static>(
+        &self,
+        since: Instant,
+        deadline: Instant,
+        message: impl Fn(ractor::RpcReplyPort<Result<T, AcquireError>>) -> BucketMsg,
+    ) -> Result<T, AcquireError> {
+        let asking = async {
+            loop {
+                let arrived = self.0.arrived.notified();
+                if self.is_resting() {
+                    return Err(AcquireError::Resting { bucket: self.name().clone() });
+                }
+                if let Some(actor) = self.0.actor.load_full() {
+                    match actor.call(&message, None).await {
+                        Ok(ractor::rpc::CallResult::Success(answer)) => return answer,
+                        // The actor died with our request: its successor gets it, with our place in the queue.
+                        Ok(_) | Err(_) => {}
+                    }
+                    if self.0.actor.load_full().is_some_and(|now| now.get_id() != actor.get_id()) {
+                        continue;
+                    }
+                }
+                arrived.await;
+            }
+        };
+        match tokio::time::timeout_at(deadline + GRACE, asking).await {
+            Ok(answer) => answer,
+            Err(_) => Err(AcquireError::Timeout {
+                bucket: self.name().clone(),
+                waited: since.elapsed(),
+                ahead: self.0.counts.waiting.load(Ordering::Relaxed),
+                max_connections: self.0.settings.max_connections,
+            }),
+        }
+    }
+
+    fn give_back(&self, conn: Box<ServerConn>, wear: Wear) {
+        // Without an actor the message comes back, and the connection closes as it is dropped.
+        self.tell(BucketMsg::Return { conn, wear });
+    }
+
+    /// The coordinator says how many slots this proxy may use.
+    pub(crate) fn quota_changed(&self, quota: u32) {
+        self.0.slots.set_quota(quota);
+        self.tell(BucketMsg::QuotaChanged);
+    }
+
+    /// Closes idle connections and refuses everybody from now on.
+    pub(crate) fn drain(&self) {
+        self.tell(BucketMsg::Drain);
+    }
+
+    /// Each server connection that the bucket knows, for the admin view.
+    pub(crate) async fn servers(&self) -> Vec<ServerRow> {
+        let Some(actor) = self.0.actor.load_full() else { return Vec::new() };
+        match actor.call(BucketMsg::List, Some(Duration::from_secs(2))).await {
+            Ok(ractor::rpc::CallResult::Success(rows)) => rows,
+            _ => Vec::new(),
+        }
+    }
+
+    fn tell(&self, message: BucketMsg) {
+        if let Some(actor) = &*self.0.actor.load() {
+            // A dead actor hands the message back; dropping it is right for each of them.
+            drop(actor.cast(message));
+        }
+    }
+
+    /// The supervisor started the actor, anew perhaps.
+    pub(crate) fn started(&self, actor: ActorRef<BucketMsg>) {
+        *self.0.resting_until.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.0.actor.store(Some(Arc::new(actor)));
+        self.0.arrived.notify_waiters();
+    }
+
+    /// The bucket crashed too often and rests.
+    pub(crate) fn rest(&self, until: Instant) {
+        *self.0.resting_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+        self.0.actor.store(None);
+        self.0.arrived.notify_waiters();
+    }
+
+    /// Whether the bucket rests after too many crashes.
+    pub(crate) fn is_resting(&self) -> bool {
+        let until = *self.0.resting_until.lock().unwrap_or_else(PoisonError::into_inner);
+        until.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// One word for health and the admin view.
+    pub(crate) fn state(&self) -> &'static str {
+        match (self.is_resting(), self.0.failure()) {
+            (true, _) => "resting",
+            (false, Some(_)) => "unreachable",
+            (false, None) => "ok",
+        }
+    }
+
+    /// Admits one more client to this bucket, if its limit allows.
+    pub(crate) fn admit(&self) -> Result<BucketClient, usize> {
+        let limit = self.0.settings.max_clients.unwrap_or(usize::MAX);
+        self.0
+            .clients
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < limit).then_some(n + 1))
+            .map(|_| BucketClient(self.clone()))
+    }
+
+    /// Clients that are logged in.
+    pub(crate) fn clients(&self) -> usize {
+        self.0.clients.load(Ordering::Acquire)
+    }
+}
+
+/// One client's place among its bucket's clients.
+pub(crate) struct BucketClient(BucketHandle);
+
+impl Drop for BucketClient {
+    fn drop(&mut self) {
+        self.0.0.clients.fetch_sub(1, Ordering::AcqRel);
+    }
+}

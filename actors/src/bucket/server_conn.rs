@@ -1,0 +1,191 @@
+//! An open, logged-in connection to SQL Server, the slot it occupies, and the lease a session has on it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tds::Dialect;
+use tds::exchange::Exchange;
+use tdsbouncer_config::BucketName;
+use tokio::time::Instant;
+
+use super::BucketHandle;
+use super::key::LoginTemplate;
+use super::slots::SlotPermit;
+use crate::admin::ServerRow;
+use crate::wire::Link;
+
+/// How long a closing connection waits for the server to close its side before it is reset.
+const CLOSE_WAIT: Duration = Duration::from_secs(5);
+
+/// Counts server connections of this process, for logs and the admin view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct ServerConnId(pub(crate) u64);
+
+impl ServerConnId {
+    pub(crate) fn next() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+impl std::fmt::Display for ServerConnId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "s{}", self.0)
+    }
+}
+
+/// A connection to the server together with its slot. However it is dropped, the slot comes back only after
+/// the server has seen the connection close: the server never counts one too many.
+pub(crate) struct Occupied {
+    link: Option<Link>,
+    permit: Option<SlotPermit>,
+}
+
+impl Occupied {
+    pub(crate) fn new(permit: SlotPermit) -> Self {
+        Self { link: None, permit: Some(permit) }
+    }
+
+    /// The connection; `None` while there is none yet.
+    pub(crate) fn link(&mut self) -> Option<&mut Link> {
+        self.link.as_mut()
+    }
+
+    /// A connection was made. One that was there before is closed first by [`Self::disconnect`].
+    pub(crate) fn connected(&mut self, link: Link) {
+        debug_assert!(self.link.is_none(), "one slot is one connection");
+        self.link = Some(link);
+    }
+
+    /// Closes the connection and keeps the slot: the server routed us elsewhere.
+    pub(crate) async fn disconnect(&mut self) {
+        if let Some(link) = self.link.take() {
+            link.close_gracefully(CLOSE_WAIT).await;
+        }
+    }
+}
+
+impl Drop for Occupied {
+    fn drop(&mut self) {
+        let (Some(link), Some(mut permit)) = (self.link.take(), self.permit.take()) else { return };
+        // Outside a runtime the process is ending, and with it all connections.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        permit.closing();
+        runtime.spawn(async move {
+            link.close_gracefully(CLOSE_WAIT).await;
+            drop(permit);
+        });
+    }
+}
+
+/// A logged-in connection that can be shared.
+pub(crate) struct ServerConn {
+    pub(crate) id: ServerConnId,
+    pub(crate) occupied: Occupied,
+    pub(crate) template: Arc<LoginTemplate>,
+    /// Bytes of a packet that this server sends or takes at most.
+    pub(crate) packet_size: usize,
+    pub(crate) dialect: Dialect,
+    pub(crate) encryption: &'static str,
+    pub(crate) opened: Instant,
+    /// When it is too old to be lent again.
+    pub(crate) expires: Option<Instant>,
+    pub(crate) uses: u64,
+}
+
+impl std::fmt::Debug for ServerConn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ServerConn({})", self.id)
+    }
+}
+
+impl ServerConn {
+    /// The connection's socket; gone only while it is being dropped.
+    pub(crate) fn link(&mut self) -> Option<&mut Link> {
+        self.occupied.link()
+    }
+
+    /// For the admin view.
+    pub(crate) fn row(&self, bucket: &BucketName, state: &'static str) -> ServerRow {
+        ServerRow {
+            id: self.id.0,
+            bucket: bucket.to_string(),
+            state,
+            user: self.template.login.user_name.clone(),
+            database: self.template.database.clone(),
+            application: self.template.application.clone(),
+            tds: self.dialect.version.to_string(),
+            age: self.opened.elapsed(),
+            uses: self.uses,
+            encryption: self.encryption,
+            ..ServerRow::default()
+        }
+    }
+
+    pub(crate) fn is_expired(&self, now: Instant) -> bool {
+        self.expires.is_some_and(|expires| now >= expires)
+    }
+}
+
+/// What a lease did to its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wear {
+    /// Nothing was sent on it: it may be lent again at once.
+    Untouched,
+    /// It is quiet, and state of its session may be left on it: a reset first.
+    Used,
+    /// Something is under way on it or nobody knows: it is closed.
+    Tainted,
+}
+
+/// One session's use of one server connection. It goes home when dropped: tainted if it was used, unless
+/// [`Self::settle`] said otherwise.
+pub(crate) struct Lease {
+    conn: Option<Box<ServerConn>>,
+    home: BucketHandle,
+    wear: Wear,
+}
+
+impl Lease {
+    pub(crate) fn new(conn: Box<ServerConn>, home: BucketHandle) -> Self {
+        Self { conn: Some(conn), home, wear: Wear::Untouched }
+    }
+
+    /// The connection, to be used: from now on it needs [`Self::settle`].
+    pub(crate) fn conn(&mut self) -> Option<&mut ServerConn> {
+        self.wear = Wear::Tainted;
+        self.conn.as_deref_mut()
+    }
+
+    /// The connection's number.
+    pub(crate) fn id(&self) -> Option<ServerConnId> {
+        self.conn.as_ref().map(|conn| conn.id)
+    }
+
+    /// Ends the lease. If nothing is under way in the exchange that went over it, the connection may serve
+    /// others after a reset; in any doubt it is closed.
+    pub(crate) fn settle(mut self, exchange: &Exchange) {
+        let resettable = self.conn.as_ref().is_some_and(|conn| {
+            // Before TDS 7.2 a reset is not acknowledged, so nobody can know what it left behind.
+            !exchange.outlives_reset() && conn.template.login.tds_version.is_7_2_or_later()
+        });
+        if exchange.is_quiet() && resettable && self.wear == Wear::Tainted {
+            self.wear = Wear::Used;
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(conn) = self.conn.take() {
+            self.home.give_back(conn, self.wear);
+        }
+    }
+}
+
+impl std::fmt::Debug for Lease {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Lease({:?})", self.conn)
+    }
+}

@@ -1,0 +1,327 @@
+//! The whole proxy: what is built before any actor, and how it starts, drains and ends.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use ractor::{Actor, ActorRef};
+use serde::Serialize;
+use tdsbouncer_config::{BucketName, ClientTlsMode, Config, Listener, Router};
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use crate::admin::{AdminArgs, AdminSocket, AdminSocketError};
+use crate::auth::{
+    CheckLimits, ProofKey, Throttle, ThrottlePolicy, UsersFile, UsersFileError, VerifiedLogins,
+};
+use crate::bucket::{BucketHandle, BucketParts, TlsConnector};
+use crate::coordinator::CoordinatorHandle;
+use crate::listener::{Doors, ShardHandle};
+use crate::metrics::{CONTENT_TYPE, Metrics};
+use crate::root::{Estate, Root, RootMsg};
+use crate::session::client_conn::Wish;
+use crate::session::context::SessionContext;
+use crate::session::table::SessionTable;
+use crate::view::View;
+use crate::wire::{CertificateError, ServerCertificates};
+
+/// The content type of [`Proxy::metrics_text`].
+pub const METRICS_CONTENT_TYPE: &str = CONTENT_TYPE;
+
+/// How often a drain looks whether it is done.
+const DRAIN_STEP: Duration = Duration::from_millis(20);
+
+/// How long sessions that are told to end at once may take to say so.
+const END_WAIT: Duration = Duration::from_secs(6);
+
+/// Why the proxy did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("listener \"{listener}\" cannot listen on {address}: {source}")]
+    Listen {
+        /// The listener's name.
+        listener: String,
+        /// Its address.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A certificate cannot be used.
+    #[error("{of}: {source}")]
+    Certificate {
+        /// The listener or bucket.
+        of: String,
+        /// What is wrong.
+        source: CertificateError,
+    },
+    /// The users file cannot be used.
+    #[error(transparent)]
+    Users(#[from] UsersFileError),
+    /// The admin socket cannot be made.
+    #[error(transparent)]
+    Admin(#[from] AdminSocketError),
+    /// The root of the supervision tree did not start.
+    #[error("the supervision tree did not start: {0}")]
+    Tree(#[from] ractor::SpawnErr),
+}
+
+/// A running proxy. Dropping it does not stop it: call [`Proxy::drain`].
+pub struct Proxy {
+    estate: Arc<Estate>,
+    metrics: Arc<Metrics>,
+    root: ActorRef<RootMsg>,
+    ended: watch::Receiver<Option<bool>>,
+    _watcher: JoinHandle<()>,
+}
+
+/// How the proxy and its buckets are.
+#[derive(Clone, Debug, Serialize)]
+pub struct Health {
+    /// Whether new clients are wanted: false while draining.
+    pub ready: bool,
+    /// Clients connected now.
+    pub clients: usize,
+    /// Each bucket, in the order of the configuration.
+    pub buckets: Vec<BucketHealth>,
+}
+
+/// How one bucket is.
+#[derive(Clone, Debug, Serialize)]
+pub struct BucketHealth {
+    /// Its name.
+    pub name: String,
+    /// `ok`, `unreachable` (the last attempt to connect failed) or `resting` (crashed too often).
+    pub state: &'static str,
+    /// The most server connections over all proxies.
+    pub max_connections: u32,
+    /// How many of them this proxy may open now.
+    pub quota: u32,
+    /// How many slots are in use: opening, open and closing connections.
+    pub used: u32,
+    /// Idle connections.
+    pub idle: usize,
+    /// Connections lent to sessions.
+    pub leased: usize,
+    /// Clients that wait for a connection.
+    pub waiting: usize,
+    /// Clients logged in.
+    pub clients: usize,
+    /// Why the last attempt to connect failed, if none succeeded since.
+    pub error: Option<String>,
+}
+
+impl Proxy {
+    /// Builds everything, listens, starts the supervision tree.
+    ///
+    /// `version` is the program's, for the admin view and the metrics.
+    pub async fn start(config: Arc<Config>, version: &'static str) -> Result<Self, StartError> {
+        let proof_key = Arc::new(ProofKey::random());
+        let metrics = Arc::new(Metrics::new(version));
+        let coordinator = CoordinatorHandle::default();
+        let buckets = make_buckets(&config, &metrics, &coordinator)?;
+        let context = Arc::new(make_context(&config, &buckets, proof_key, Arc::clone(&metrics))?);
+        let sockets = config.listeners.iter().map(listen).collect::<Result<Vec<_>, _>>()?;
+        let shards = config.runtime.shards.unwrap_or_else(default_shards);
+        let table = Arc::new(SessionTable::new(shards, config.limits.max_clients));
+        let doors = Arc::new(Doors {
+            sockets,
+            shards: (0..table.shards()).map(|_| ShardHandle::default()).collect(),
+            table,
+            context,
+            handshakes: Arc::new(Semaphore::new(config.limits.max_handshakes)),
+            closed: watch::Sender::new(false),
+        });
+        let view = Arc::new(View {
+            doors: Arc::clone(&doors),
+            buckets: buckets.clone(),
+            started: Instant::now(),
+            version,
+        });
+        view.register(&metrics);
+        let socket = AdminSocket::bind(&config.admin.socket, config.admin.mode)?;
+        let admin = AdminArgs { socket: Arc::new(socket), source: view };
+        let estate = Arc::new(Estate { doors, buckets, coordinator, admin: Some(admin) });
+        let (root, running) = Actor::spawn(None, Root, Arc::clone(&estate)).await?;
+        let (tell, ended) = watch::channel(None);
+        let closed = estate.doors.closed.subscribe();
+        let watcher = tokio::spawn(async move {
+            let outcome = running.await;
+            // The root ends by itself only when it gives up.
+            let asked = *closed.borrow();
+            tell.send_replace(Some(asked && outcome.is_ok()));
+        });
+        for (listener, socket) in &estate.doors.sockets {
+            info!(listener = listener.name, address = ?socket.local_addr().ok(), "listening");
+        }
+        Ok(Self { estate, metrics, root, ended, _watcher: watcher })
+    }
+
+    /// Where each listener listens, by its name.
+    pub fn addresses(&self) -> Vec<(String, SocketAddr)> {
+        let address = |(listener, socket): &(Arc<Listener>, Arc<TcpListener>)| {
+            Some((listener.name.clone(), socket.local_addr().ok()?))
+        };
+        self.estate.doors.sockets.iter().filter_map(address).collect()
+    }
+
+    /// How the proxy and its buckets are.
+    pub fn health(&self) -> Health {
+        Health {
+            ready: !*self.estate.doors.closed.borrow(),
+            clients: self.estate.doors.table.clients(),
+            buckets: self.estate.buckets.iter().map(bucket_health).collect(),
+        }
+    }
+
+    /// All metrics, in the format of [`METRICS_CONTENT_TYPE`].
+    pub fn metrics_text(&self) -> String {
+        self.metrics.render()
+    }
+
+    /// Lets no more clients in, lets sessions come to their end until `deadline`, ends the others with a clear
+    /// error, closes the server connections. Returns how many sessions had to be ended.
+    ///
+    /// A session that holds a server connection comes to its end when its client leaves: in session pooling
+    /// nobody but the client knows whether its state is still needed.
+    pub async fn drain(&self, deadline: Duration) -> usize {
+        let doors = &self.estate.doors;
+        doors.closed.send_replace(true);
+        doors.table.wish(Wish::Drain);
+        let over = Instant::now() + deadline;
+        while doors.table.clients() > 0 && Instant::now() < over {
+            tokio::time::sleep(DRAIN_STEP.min(over.saturating_duration_since(Instant::now()))).await;
+        }
+        let ended = doors.table.clients();
+        if ended > 0 {
+            warn!(sessions = ended, "ended at the drain's deadline");
+            doors.table.wish(Wish::End);
+            wait_until(END_WAIT, || doors.table.clients() == 0).await;
+        }
+        for bucket in &self.estate.buckets {
+            bucket.drain();
+        }
+        let all_closed = || self.estate.buckets.iter().all(|bucket| bucket.shared().slots.used() == 0);
+        wait_until(END_WAIT, all_closed).await;
+        self.root.stop(None);
+        let mut finished = self.ended.clone();
+        drop(tokio::time::timeout(END_WAIT, finished.wait_for(Option::is_some)).await);
+        ended
+    }
+
+    /// Returns once the proxy has ended: true if it was drained, false if it gave up after too many crashes.
+    pub async fn finished(&self) -> bool {
+        let mut ended = self.ended.clone();
+        let outcome = ended.wait_for(Option::is_some).await.map(|ended| *ended);
+        outcome.ok().flatten().unwrap_or(false)
+    }
+}
+
+async fn wait_until(limit: Duration, done: impl Fn() -> bool) {
+    let over = Instant::now() + limit;
+    while !done() && Instant::now() < over {
+        tokio::time::sleep(DRAIN_STEP).await;
+    }
+}
+
+fn bucket_health(bucket: &BucketHandle) -> BucketHealth {
+    let shared = bucket.shared();
+    BucketHealth {
+        name: bucket.name().to_string(),
+        state: bucket.state(),
+        max_connections: shared.settings.max_connections,
+        quota: shared.slots.quota(),
+        used: shared.slots.used(),
+        idle: shared.counts.idle.load(Ordering::Relaxed),
+        leased: shared.counts.leased.load(Ordering::Relaxed),
+        waiting: shared.counts.waiting.load(Ordering::Relaxed),
+        clients: bucket.clients(),
+        error: shared.failure(),
+    }
+}
+
+fn make_buckets(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    coordinator: &CoordinatorHandle,
+) -> Result<Vec<BucketHandle>, StartError> {
+    let make = |settings: &Arc<tdsbouncer_config::Bucket>| {
+        let tls = TlsConnector::of(settings)
+            .map_err(|source| StartError::Certificate { of: format!("bucket {}", settings.name), source })?;
+        let bucket = BucketHandle::new(BucketParts {
+            settings: Arc::clone(settings),
+            verified: VerifiedLogins::new(config.limits.max_cached_logins, config.auth.cache_ttl),
+            metrics: metrics.bucket(settings.name.as_str()),
+            tls,
+            coordinator: coordinator.clone(),
+        });
+        Ok(bucket)
+    };
+    config.buckets.iter().map(make).collect()
+}
+
+fn make_context(
+    config: &Arc<Config>,
+    buckets: &[BucketHandle],
+    proof_key: Arc<ProofKey>,
+    metrics: Arc<Metrics>,
+) -> Result<SessionContext, StartError> {
+    let mut certificates = HashMap::new();
+    for listener in &config.listeners {
+        if listener.tls.mode != ClientTlsMode::Off {
+            let shown = ServerCertificates::of(&listener.tls).map_err(|source| StartError::Certificate {
+                of: format!("listener {}", listener.name),
+                source,
+            })?;
+            certificates.insert(listener.name.clone(), Arc::new(shown));
+        }
+    }
+    let checks = CheckLimits {
+        at_once: config.limits.max_password_checks,
+        remembered: config.limits.max_cached_logins,
+        ttl: config.auth.cache_ttl,
+    };
+    let users = UsersFile::open(config.auth.users_file.clone(), checks, Arc::clone(&proof_key))?;
+    let throttle = Throttle::new(ThrottlePolicy {
+        first: config.auth.failed_login_delay,
+        max: config.auth.max_delay,
+        forget_after: config.auth.forget_failures_after,
+        tracked: config.limits.max_tracked_failures,
+    });
+    let by_name: HashMap<BucketName, BucketHandle> =
+        buckets.iter().map(|bucket| (bucket.name().clone(), bucket.clone())).collect();
+    Ok(SessionContext {
+        config: Arc::clone(config),
+        router: Router::new(&config.buckets),
+        buckets: by_name,
+        certificates,
+        proof_key,
+        users: Arc::new(users),
+        throttle: Arc::new(throttle),
+        metrics,
+    })
+}
+
+fn listen(listener: &Arc<Listener>) -> Result<(Arc<Listener>, Arc<TcpListener>), StartError> {
+    let open = || {
+        let socket = if listener.address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_reuseaddr(true)?;
+        socket.bind(listener.address)?;
+        socket.listen(listener.backlog)
+    };
+    let socket = open().map_err(|source| StartError::Listen {
+        listener: listener.name.clone(),
+        address: listener.address,
+        source,
+    })?;
+    Ok((Arc::clone(listener), Arc::new(socket)))
+}
+
+fn default_shards() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}

@@ -1,0 +1,59 @@
+//! What the proxy itself says to a client: errors, and acknowledgements of attentions, as whole messages.
+
+use bytes::BytesMut;
+use tds::TdsVersion;
+use tds::done::{Done, DoneKind, DoneStatus};
+use tds::message::write_message;
+use tds::packet::{DEFAULT_PACKET_SIZE, PacketType, Status};
+use tds::server_message::ServerMessage;
+
+/// ERROR messages and the DONE that ends them; `attention` when the client waits for that acknowledgement too.
+pub(crate) fn errors(messages: &[ServerMessage], version: TdsVersion, attention: bool) -> BytesMut {
+    let mut tokens = BytesMut::new();
+    for message in messages {
+        message.write(&mut tokens, version);
+    }
+    let status = if attention { DoneStatus::ERROR.with(DoneStatus::ATTENTION) } else { DoneStatus::ERROR };
+    done(&mut tokens, status, version);
+    packets(&tokens)
+}
+
+/// The acknowledgement of an attention that no server has to answer any more ([MS-TDS] 3.3.5.9).
+pub(crate) fn attention_acknowledged(version: TdsVersion) -> BytesMut {
+    let mut tokens = BytesMut::new();
+    done(&mut tokens, DoneStatus::ATTENTION, version);
+    packets(&tokens)
+}
+
+fn done(tokens: &mut BytesMut, status: DoneStatus, version: TdsVersion) {
+    Done { kind: DoneKind::Done, status, current_command: 0, rows: 0 }.write(tokens, version);
+}
+
+/// Every client accepts packets of the size that holds before anything is agreed on, or less.
+fn packets(tokens: &[u8]) -> BytesMut {
+    let mut out = BytesMut::new();
+    write_message(&mut out, PacketType::RESPONSE, Status::NORMAL, 0, DEFAULT_PACKET_SIZE, tokens);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_acknowledgement_is_one_done_with_the_attention_bit() {
+        let bytes = attention_acknowledged(TdsVersion::V7_4);
+        assert_eq!(bytes[..8], [4, 1, 0, 21, 0, 0, 1, 0]);
+        assert_eq!(bytes[8..12], [0xFD, 0x20, 0, 0]);
+        assert_eq!(bytes.len(), 8 + 13);
+    }
+
+    #[test]
+    fn an_error_ends_with_a_done_that_says_so() {
+        let message = ServerMessage::error(10928, 16, "tdsbouncer: full", "tdsbouncer");
+        let bytes = errors(&[message], TdsVersion::V7_1, true);
+        assert_eq!(bytes[8], 0xAA);
+        let done = &bytes[bytes.len() - 9..];
+        assert_eq!(done[..3], [0xFD, 0x22, 0]);
+    }
+}

@@ -1,0 +1,205 @@
+//! A client's connection: what must survive a crash of the session that serves it.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use tds::exchange::Exchange;
+use tdsbouncer_config::Listener;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::time::Instant;
+
+use super::verdict::{Phase, Verdict, verdict};
+use crate::bucket::key::LoginTemplate;
+use crate::bucket::{BucketClient, BucketHandle};
+use crate::policy::{self, CrashLog};
+use crate::wire::{Link, Socket};
+
+/// Counts sessions of this process, for logs and the admin view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct SessionId(pub(crate) u64);
+
+impl std::fmt::Display for SessionId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "c{}", self.0)
+    }
+}
+
+/// One client connection, from accept to close. The session table holds it as well as the session, so a panic
+/// in the session leaves the socket open.
+pub(crate) struct ClientConn {
+    pub(crate) id: SessionId,
+    pub(crate) peer: SocketAddr,
+    pub(crate) listener: Arc<Listener>,
+    pub(crate) accepted: Instant,
+    /// The bytes. Locked by the one session that serves this client; a crash unlocks it.
+    pub(crate) io: Arc<tokio::sync::Mutex<ClientIo>>,
+    pub(crate) checkpoint: Checkpoint,
+    pub(crate) control: Control,
+    /// Once the login response is on its way.
+    pub(crate) login: OnceLock<LoggedIn>,
+    /// A session has begun to serve it.
+    pub(crate) begun: AtomicBool,
+    /// Over the proxy's limit: it is let in only to be told so.
+    pub(crate) surplus: bool,
+    pub(crate) crashes: AtomicU32,
+    pub(crate) bytes_in: AtomicU64,
+    pub(crate) bytes_out: AtomicU64,
+    /// The number of the server connection in use, 0 for none: for the admin view.
+    pub(crate) server: AtomicU64,
+    crash_log: Mutex<CrashLog>,
+    /// Its place among those that are still logging in.
+    handshake: Mutex<Option<OwnedSemaphorePermit>>,
+}
+
+/// What a session knows once its client is logged in.
+pub(crate) struct LoggedIn {
+    pub(crate) bucket: BucketHandle,
+    pub(crate) template: Arc<LoginTemplate>,
+    pub(crate) user: String,
+    pub(crate) encryption: &'static str,
+    /// Counts it among the bucket's clients, as long as it is connected.
+    pub(crate) _place: BucketClient,
+}
+
+/// The client's bytes: socket, TLS, what was read and not consumed, what was not yet written, and where in a
+/// message both directions stand.
+pub(crate) struct ClientIo {
+    pub(crate) link: Link,
+    /// Follows the client's messages over restarts: a new session must know whether it owes the rest of one.
+    pub(crate) exchange: Option<Exchange>,
+}
+
+/// Where the session stands, for [`verdict`]: written before each step.
+#[derive(Debug)]
+pub(crate) struct Checkpoint {
+    phase: AtomicU8,
+    held: AtomicBool,
+    born: Instant,
+    /// When the phase was entered, in milliseconds since `born`.
+    entered: AtomicU64,
+}
+
+impl Default for Checkpoint {
+    fn default() -> Self {
+        let phase = AtomicU8::new(Phase::Handshaking as u8);
+        Self { phase, held: AtomicBool::new(false), born: Instant::now(), entered: AtomicU64::new(0) }
+    }
+}
+
+impl Checkpoint {
+    pub(crate) fn phase(&self) -> Phase {
+        Phase::from_u8(self.phase.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn enter(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Release);
+        let entered = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.entered.store(entered, Ordering::Relaxed);
+    }
+
+    /// The phase, and for how long.
+    pub(crate) fn since(&self, now: Instant) -> (Phase, Duration) {
+        let entered = self.born + Duration::from_millis(self.entered.load(Ordering::Relaxed));
+        (self.phase(), now.saturating_duration_since(entered))
+    }
+
+    /// The server connection now carries state of the session (or, `false`, there is none any more).
+    pub(crate) fn hold(&self, held: bool) {
+        self.held.store(held, Ordering::Release);
+    }
+
+    pub(crate) fn is_held(&self) -> bool {
+        self.held.load(Ordering::Acquire)
+    }
+}
+
+/// What others want of a session. It looks whenever it waits for its client.
+#[derive(Debug, Default)]
+pub(crate) struct Control {
+    wish: AtomicU8,
+    raised: Notify,
+}
+
+/// What is wanted of a session, in rising order of urgency.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Wish {
+    /// Go on.
+    None = 0,
+    /// End at the next moment at which nothing is under way.
+    Drain = 1,
+    /// End now.
+    End = 2,
+}
+
+impl Control {
+    pub(crate) fn raise(&self, wish: Wish) {
+        self.wish.fetch_max(wish as u8, Ordering::AcqRel);
+        self.raised.notify_waiters();
+    }
+
+    pub(crate) fn wish(&self) -> Wish {
+        match self.wish.load(Ordering::Acquire) {
+            0 => Wish::None,
+            1 => Wish::Drain,
+            _ => Wish::End,
+        }
+    }
+
+    /// Returns once at least `wish` is wanted. Cancel safe.
+    pub(crate) async fn wanted(&self, wish: Wish) {
+        loop {
+            let raised = self.raised.notified();
+            if self.wish() >= wish {
+                return;
+            }
+            raised.await;
+        }
+    }
+}
+
+impl ClientConn {
+    pub(crate) fn new(
+        id: SessionId,
+        socket: Socket,
+        peer: SocketAddr,
+        listener: Arc<Listener>,
+        handshake: Option<OwnedSemaphorePermit>,
+        surplus: bool,
+    ) -> Arc<Self> {
+        let io = ClientIo { link: Link::new(socket), exchange: None };
+        Arc::new(Self {
+            id,
+            peer,
+            listener,
+            accepted: Instant::now(),
+            io: Arc::new(tokio::sync::Mutex::new(io)),
+            checkpoint: Checkpoint::default(),
+            control: Control::default(),
+            login: OnceLock::new(),
+            begun: AtomicBool::new(false),
+            surplus,
+            crashes: AtomicU32::new(0),
+            bytes_in: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+            server: AtomicU64::new(0),
+            crash_log: Mutex::default(),
+            handshake: Mutex::new(handshake),
+        })
+    }
+
+    /// The session crashed: what becomes of its client.
+    pub(crate) fn crashed(&self, now: Instant) -> Verdict {
+        self.crashes.fetch_add(1, Ordering::Relaxed);
+        let mut log = self.crash_log.lock().unwrap_or_else(PoisonError::into_inner);
+        let allowed = log.crashed(now, policy::SESSION);
+        verdict(self.checkpoint.phase(), self.checkpoint.is_held(), allowed)
+    }
+
+    /// The client is logged in: it no longer counts among the handshakes.
+    pub(crate) fn logged_in(&self, login: LoggedIn) {
+        drop(self.login.set(login));
+        self.handshake.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}

@@ -1,0 +1,292 @@
+//! One session's bytes on their way between client and server, in both directions at once and in bounded
+//! buffers: what is read is passed on before more is read, so a slow reader holds up its own sender and nobody else.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tds::Malformed;
+use tds::exchange::Exchange;
+use tokio::time::{Sleep, sleep};
+
+use super::client_conn::{ClientConn, ClientIo, Wish};
+use super::verdict::Phase;
+use crate::metrics::BucketMetrics;
+use crate::wire::Link;
+
+/// How often a session that is under way looks for silence that lasts too long.
+const CHECK: Duration = Duration::from_secs(1);
+
+/// Why a relay ended.
+#[derive(Debug)]
+pub(crate) enum RelayEnd {
+    /// The client closed its side.
+    ClientGone,
+    /// The server closed its side or its socket failed.
+    ServerGone(String),
+    /// The client sent what no logged-in client may send.
+    ClientProtocol(Malformed),
+    /// The server sent what is not a response.
+    ServerProtocol(Malformed),
+    /// The client was silent, or read nothing, for too long.
+    ClientStalled(&'static str),
+    /// The server did not acknowledge an attention in time.
+    AttentionUnanswered,
+    /// Somebody wanted the session to end.
+    Wished,
+}
+
+/// Silences that end a session.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    pub(crate) request: Duration,
+    pub(crate) client_write: Option<Duration>,
+    pub(crate) client_idle: Option<Duration>,
+    pub(crate) attention: Duration,
+}
+
+/// What a relay knows of its session.
+#[derive(Clone, Copy)]
+pub(crate) struct Relaying<'a> {
+    pub(crate) conn: &'a ClientConn,
+    pub(crate) metrics: &'a BucketMetrics,
+    pub(crate) patience: Patience,
+    /// Bytes read at once, per direction.
+    pub(crate) chunk: usize,
+    pub(crate) application: &'a str,
+}
+
+pub(crate) struct Relay<'a> {
+    of: Relaying<'a>,
+    io: &'a mut ClientIo,
+    server: &'a mut Link,
+    to_server: BytesMut,
+    to_client: BytesMut,
+    moved: bool,
+    /// When to look for stalls next; `None` while nothing has to be looked at.
+    check: Option<Pin<Box<Sleep>>>,
+}
+
+/// Until the timer fires; for ever without one.
+async fn wait(timer: &mut Option<Pin<Box<Sleep>>>) {
+    match timer {
+        Some(timer) => timer.as_mut().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The same for a timer that nobody else holds.
+async fn wait_for(timer: Option<Pin<Box<Sleep>>>) {
+    let mut timer = timer;
+    wait(&mut timer).await;
+}
+
+impl<'a> Relay<'a> {
+    pub(crate) fn new(of: Relaying<'a>, io: &'a mut ClientIo, server: &'a mut Link) -> Self {
+        let (to_server, to_client) = (BytesMut::new(), BytesMut::new());
+        Self { of, io, server, to_server, to_client, moved: false, check: None }
+    }
+
+    /// Relays until somebody leaves. Not cancel safe: what was read and not passed on is lost with it, and with
+    /// it the lease.
+    pub(crate) async fn run(&mut self) -> RelayEnd {
+        loop {
+            let end = if self.is_quiet() { self.rest().await } else { self.work().await };
+            if let Some(end) = end {
+                return end;
+            }
+        }
+    }
+
+    /// Nothing is under way. After a while buffers and timer are given back.
+    async fn rest(&mut self) -> Option<RelayEnd> {
+        crate::crash_test::point("held-idle", self.of.application);
+        let conn = self.of.conn;
+        tokio::select! {
+            biased;
+            () = conn.control.wanted(Wish::End) => return Some(RelayEnd::Wished),
+            () = self.io.link.readable() => return self.move_once().await,
+            () = self.server.readable() => return self.move_once().await,
+            () = wait(&mut self.check) => {}
+        }
+        self.check = None;
+        (self.to_server, self.to_client) = (BytesMut::new(), BytesMut::new());
+        self.io.link.shrink();
+        self.server.shrink();
+        let idle = self.of.patience.client_idle.map(|limit| Box::pin(sleep(limit)));
+        tokio::select! {
+            biased;
+            () = conn.control.wanted(Wish::End) => Some(RelayEnd::Wished),
+            () = self.io.link.readable() => self.move_once().await,
+            () = self.server.readable() => self.move_once().await,
+            () = wait_for(idle) => Some(RelayEnd::ClientStalled("idle for too long (timeouts.client_idle)")),
+        }
+    }
+
+    /// Something is under way: pass it on, and look now and then whether it still moves. The timer is set once a
+    /// second at most, not once a request.
+    async fn work(&mut self) -> Option<RelayEnd> {
+        let conn = self.of.conn;
+        let mut still = Duration::ZERO;
+        loop {
+            if self.check.as_ref().is_none_or(|check| check.is_elapsed()) {
+                self.check = Some(Box::pin(sleep(CHECK)));
+                self.moved = false;
+            }
+            let mut check = self.check.take();
+            let end = tokio::select! {
+                biased;
+                end = poll_fn(|cx| self.poll(cx)) => Some(end),
+                () = conn.control.wanted(Wish::End) => Some(Some(RelayEnd::Wished)),
+                () = wait(&mut check) => None,
+            };
+            self.check = check;
+            if let Some(end) = end {
+                return end;
+            }
+            still = if self.moved { Duration::ZERO } else { still + CHECK };
+            if let Some(end) = self.stalled(still) {
+                return Some(end);
+            }
+        }
+    }
+
+    /// Moves what can be moved now.
+    async fn move_once(&mut self) -> Option<RelayEnd> {
+        poll_fn(|cx| match self.poll(cx) {
+            Poll::Ready(end) => Poll::Ready(end),
+            Poll::Pending => Poll::Ready(None),
+        })
+        .await
+    }
+
+    fn stalled(&self, still: Duration) -> Option<RelayEnd> {
+        let exchange = self.io.exchange.as_ref()?;
+        if !self.to_client.is_empty() {
+            let limit = self.of.patience.client_write?;
+            return (still >= limit)
+                .then_some(RelayEnd::ClientStalled("reads nothing (timeouts.client_write)"));
+        }
+        if exchange.owes_acknowledgement() && still >= self.of.patience.attention {
+            return Some(RelayEnd::AttentionUnanswered);
+        }
+        let waits_for_client = exchange.is_receiving() && self.to_server.is_empty();
+        (waits_for_client && still >= self.of.patience.request)
+            .then_some(RelayEnd::ClientStalled("stopped in the middle of a request (timeouts.request)"))
+    }
+
+    /// Moves what can be moved. `Ready(None)`: everything is settled, the client may rest.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<RelayEnd>> {
+        loop {
+            let up = self.poll_up(cx);
+            if let Poll::Ready(Some(end)) = up {
+                return Poll::Ready(Some(end));
+            }
+            let down = self.poll_down(cx);
+            if let Poll::Ready(Some(end)) = down {
+                return Poll::Ready(Some(end));
+            }
+            if up.is_pending() && down.is_pending() {
+                return Poll::Pending;
+            }
+            self.moved = true;
+            if self.is_quiet() {
+                self.settled();
+                return Poll::Ready(None);
+            }
+        }
+    }
+
+    /// Client to server. `Ready(None)`: something moved.
+    fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<Option<RelayEnd>> {
+        if self.to_server.is_empty() {
+            if self.io.link.input.is_empty() {
+                match self.io.link.poll_fill(cx, self.of.chunk) {
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Some(RelayEnd::ClientGone)),
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            if let Err(end) = self.take_from_client() {
+                return Poll::Ready(Some(end));
+            }
+        }
+        match self.server.poll_write_from(cx, &mut self.to_server) {
+            Poll::Ready(Ok(())) => Poll::Ready(None),
+            Poll::Ready(Err(error)) => Poll::Ready(Some(RelayEnd::ServerGone(error.to_string()))),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn take_from_client(&mut self) -> Result<(), RelayEnd> {
+        std::mem::swap(&mut self.to_server, &mut self.io.link.input);
+        self.of.conn.bytes_in.fetch_add(self.to_server.len() as u64, Ordering::Relaxed);
+        if self.of.conn.checkpoint.phase() != Phase::Forwarding {
+            self.of.conn.checkpoint.enter(Phase::Sent);
+        }
+        self.of.metrics.bytes_to_server.inc_by(self.to_server.len() as u64);
+        let Some(exchange) = &mut self.io.exchange else { return Ok(()) };
+        let seen = exchange.sent(&self.to_server).map_err(RelayEnd::ClientProtocol)?;
+        self.of.metrics.requests.inc_by(seen.begun.into());
+        self.of.metrics.attentions.inc_by(seen.attentions.into());
+        Ok(())
+    }
+
+    /// Server to client. `Ready(None)`: something moved.
+    fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<Option<RelayEnd>> {
+        if self.to_client.is_empty() {
+            if self.server.input.is_empty() {
+                match self.server.poll_fill(cx, self.of.chunk) {
+                    Poll::Ready(Ok(0)) => {
+                        return Poll::Ready(Some(RelayEnd::ServerGone(
+                            "it closed the connection".to_owned(),
+                        )));
+                    }
+                    Poll::Ready(Err(error)) => {
+                        return Poll::Ready(Some(RelayEnd::ServerGone(error.to_string())));
+                    }
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            if let Err(end) = self.take_from_server() {
+                return Poll::Ready(Some(end));
+            }
+        }
+        match self.io.link.poll_write_from(cx, &mut self.to_client) {
+            Poll::Ready(Ok(())) => Poll::Ready(None),
+            Poll::Ready(Err(_)) => Poll::Ready(Some(RelayEnd::ClientGone)),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn take_from_server(&mut self) -> Result<(), RelayEnd> {
+        crate::crash_test::point("sent", self.of.application);
+        std::mem::swap(&mut self.to_client, &mut self.server.input);
+        self.of.conn.bytes_out.fetch_add(self.to_client.len() as u64, Ordering::Relaxed);
+        self.of.metrics.bytes_to_client.inc_by(self.to_client.len() as u64);
+        self.of.conn.checkpoint.enter(Phase::Forwarding);
+        crate::crash_test::point("forwarding", self.of.application);
+        match &mut self.io.exchange {
+            Some(exchange) => exchange.received(&self.to_client).map(drop).map_err(RelayEnd::ServerProtocol),
+            None => Ok(()),
+        }
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.to_server.is_empty()
+            && self.to_client.is_empty()
+            && self.io.link.input.is_empty()
+            && self.server.input.is_empty()
+            && self.io.exchange.as_ref().is_some_and(Exchange::is_quiet)
+    }
+
+    /// A response went out whole. From now on the server connection carries what the request may have left.
+    fn settled(&self) {
+        self.of.conn.checkpoint.hold(true);
+        self.of.conn.checkpoint.enter(Phase::Idle);
+    }
+}

@@ -1,0 +1,308 @@
+//! A logged-in client's life in session pooling: it holds no server connection until its first request, and then
+//! one until it leaves.
+
+use std::ops::ControlFlow;
+use std::sync::atomic::Ordering;
+
+use bytes::Buf;
+use tds::Malformed;
+use tds::exchange::Exchange;
+use tds::packet::{HEADER_LEN, MAX_PACKET_SIZE, PacketHeader, PacketType};
+use tds::server_message::ServerMessage;
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::answer;
+use super::client_conn::{ClientConn, ClientIo, LoggedIn, Wish};
+use super::context::SessionContext;
+use super::relay::{Relay, RelayEnd, Relaying};
+use super::verdict::{Phase, Verdict};
+use crate::bucket::Lease;
+use crate::error::{AcquireError, Answer, SessionError};
+
+/// How a session ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// The client left, or there is nothing to tell it.
+    Quiet(&'static str),
+    /// The client is told, and then the connection is closed.
+    Told(SessionError),
+}
+
+/// What came of waiting for a lease.
+enum Waited {
+    Lease(Box<Lease>),
+    /// The client withdrew its request by an attention.
+    Withdrawn,
+    ClientGone,
+    Refused(AcquireError),
+}
+
+/// Serves the client until it leaves. `after_crash`: what the session before this one left to be said.
+pub(crate) async fn serve(
+    conn: &ClientConn,
+    context: &SessionContext,
+    io: &mut ClientIo,
+    login: &LoggedIn,
+    after_crash: Option<Verdict>,
+) -> End {
+    let session = Session { conn, context, login };
+    match session.run(io, after_crash).await {
+        Ok(end) | Err(end) => end,
+    }
+}
+
+/// Requests that no server will answer.
+struct Swallowed {
+    requests: u32,
+    /// The client waits for the acknowledgement of an attention, too.
+    attention: bool,
+}
+
+struct Session<'a> {
+    conn: &'a ClientConn,
+    context: &'a SessionContext,
+    login: &'a LoggedIn,
+}
+
+impl Session<'_> {
+    async fn run(&self, io: &mut ClientIo, after_crash: Option<Verdict>) -> Result<End, End> {
+        self.recover(io, after_crash).await?;
+        loop {
+            self.conn.checkpoint.enter(Phase::Idle);
+            crate::crash_test::point("idle", &self.login.template.application);
+            self.next_request(io).await?;
+            self.conn.checkpoint.enter(Phase::Waiting);
+            match self.wait_for_lease(io).await? {
+                Waited::Lease(lease) => return self.relay(io, *lease).await,
+                Waited::ClientGone => return Ok(End::Quiet("the client left while it waited")),
+                Waited::Withdrawn => {
+                    let version = self.login.template.client_version;
+                    self.say(io, &answer::attention_acknowledged(version)).await?;
+                }
+                // The server does not want this login any more: neither do we.
+                Waited::Refused(error @ AcquireError::Refused(_)) => return Err(End::Told(error.into())),
+                Waited::Refused(error) => {
+                    debug!(session = %self.conn.id, %error, "no server connection");
+                    self.context.metrics.session_error(error.label());
+                    self.answer_request(io, &error.messages()).await?;
+                }
+            }
+        }
+    }
+
+    /// Says what the crashed session before this one left unsaid.
+    async fn recover(&self, io: &mut ClientIo, after_crash: Option<Verdict>) -> Result<(), End> {
+        match after_crash {
+            None | Some(Verdict::Resume | Verdict::Close) => Ok(()),
+            Some(Verdict::ResumeWithRetry) => {
+                self.answer_request(io, &SessionError::RestartedBefore.messages()).await
+            }
+            Some(Verdict::ResumeWithUnknownOutcome) => {
+                self.answer_request(io, &SessionError::OutcomeUnknown.messages()).await
+            }
+            Some(Verdict::FatalStateLost) => Err(End::Told(SessionError::StateLost)),
+            Some(Verdict::FatalTooOften) => Err(End::Told(SessionError::CrashedTooOften)),
+        }
+    }
+
+    /// Waits until the client begins a request. An attention without one is acknowledged here.
+    async fn next_request(&self, io: &mut ClientIo) -> Result<(), End> {
+        loop {
+            if let Some(header) = first_header(io).map_err(protocol)? {
+                if header.kind != PacketType::ATTENTION {
+                    return Ok(());
+                }
+                io.link.input.advance(HEADER_LEN);
+                self.say(io, &answer::attention_acknowledged(self.login.template.client_version)).await?;
+                continue;
+            }
+            if io.link.input.is_empty() {
+                self.rest(io).await?;
+            }
+            self.fill(io).await?;
+        }
+    }
+
+    /// Nothing is under way: no lease, no buffers.
+    async fn rest(&self, io: &mut ClientIo) -> Result<(), End> {
+        io.link.shrink();
+        let idle_too_long = async {
+            match self.context.config.timeouts.client_idle {
+                Some(limit) => tokio::time::sleep(limit).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = io.link.readable() => Ok(()),
+            () = self.conn.control.wanted(Wish::Drain) => Err(self.wished()),
+            () = idle_too_long => Err(End::Quiet("idle for too long (timeouts.client_idle)")),
+        }
+    }
+
+    fn wished(&self) -> End {
+        match self.conn.control.wish() {
+            Wish::Drain => End::Told(SessionError::Acquire(AcquireError::Draining)),
+            _ => End::Told(SessionError::Killed),
+        }
+    }
+
+    async fn fill(&self, io: &mut ClientIo) -> Result<(), End> {
+        let patience = self.context.config.timeouts.request;
+        match tokio::time::timeout(patience, io.link.fill(self.context.chunk())).await {
+            Ok(Ok(0) | Err(_)) => Err(End::Quiet("the client left")),
+            Ok(Ok(_)) => Ok(()),
+            Err(_) => Err(End::Quiet("the client stopped in the middle of a request (timeouts.request)")),
+        }
+    }
+
+    async fn wait_for_lease(&self, io: &mut ClientIo) -> Result<Waited, End> {
+        crate::crash_test::point("waiting", &self.login.template.application);
+        let bucket = &self.login.bucket;
+        let asked = Instant::now();
+        let deadline = asked + bucket.settings().acquire_timeout;
+        let mut acquiring = std::pin::pin!(bucket.acquire(&self.login.template, deadline));
+        let outcome = loop {
+            let room = self.context.chunk().saturating_sub(io.link.input.len());
+            if let ControlFlow::Break(waited) = self.withdrawn(io)? {
+                break Ok(waited);
+            }
+            tokio::select! {
+                biased;
+                outcome = &mut acquiring => break match outcome {
+                    Ok(lease) => Ok(Waited::Lease(Box::new(lease))),
+                    Err(error) => Ok(Waited::Refused(error)),
+                },
+                // One client's early bytes are bounded by one chunk: the rest stays in its socket.
+                filled = io.link.fill(room), if room > 0 => if !matches!(filled, Ok(1..)) {
+                    break Ok(Waited::ClientGone);
+                },
+                () = self.conn.control.wanted(Wish::End) => break Err(End::Told(SessionError::Killed)),
+            }
+        };
+        bucket.shared().metrics.waited(asked.elapsed());
+        outcome
+    }
+
+    /// Whether an attention follows the request that waits: then both are taken out of the input.
+    fn withdrawn(&self, io: &mut ClientIo) -> Result<ControlFlow<Waited>, End> {
+        let mut walker = tds::packet::PacketWalker::new(MAX_PACKET_SIZE);
+        let mut at = 0;
+        while let Some(piece) = walker.next(&io.link.input[at..]).map_err(protocol)? {
+            at += piece.consumed;
+            if piece.header.is_some_and(|header| header.kind == PacketType::ATTENTION) && piece.end_of_message
+            {
+                io.link.input.advance(at);
+                return Ok(ControlFlow::Break(Waited::Withdrawn));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Answers what the client has asked, with errors instead of a server: first takes the rest of it.
+    async fn answer_request(&self, io: &mut ClientIo, messages: &[ServerMessage]) -> Result<(), End> {
+        let swallowed = self.swallow_request(io).await?;
+        let version = self.login.template.client_version;
+        for request in 1..=swallowed.requests {
+            let attention = swallowed.attention && request == swallowed.requests;
+            self.say(io, &answer::errors(messages, version, attention)).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes the rest of the client's request, and whatever came with it.
+    async fn swallow_request(&self, io: &mut ClientIo) -> Result<Swallowed, End> {
+        let mut exchange = io.exchange.take().unwrap_or_else(|| self.new_exchange());
+        let mut swallowed = Swallowed { requests: exchange.unanswered(), attention: false };
+        loop {
+            let seen = exchange.sent(&io.link.input.split()).map_err(protocol)?;
+            swallowed.requests += seen.completed;
+            if swallowed.requests > 0 && !exchange.is_receiving() {
+                swallowed.attention = exchange.owes_acknowledgement();
+                exchange.forget_server();
+                io.exchange = Some(exchange);
+                return Ok(swallowed);
+            }
+            self.fill(io).await?;
+        }
+    }
+
+    fn new_exchange(&self) -> Exchange {
+        Exchange::new(self.context.config.limits.max_packet, self.login.template.client_version)
+    }
+
+    async fn say(&self, io: &mut ClientIo, bytes: &[u8]) -> Result<(), End> {
+        io.link.queue(bytes);
+        let flushed = match self.context.config.timeouts.client_write {
+            Some(limit) => tokio::time::timeout(limit, io.link.flush()).await,
+            None => Ok(io.link.flush().await),
+        };
+        match flushed {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(End::Quiet("the client left")),
+            Err(_) => Err(End::Quiet("the client reads nothing (timeouts.client_write)")),
+        }
+    }
+
+    /// Lends the session its server connection until the client leaves, then brings it home.
+    async fn relay(&self, io: &mut ClientIo, mut lease: Lease) -> Result<End, End> {
+        if io.exchange.is_none() {
+            io.exchange = Some(self.new_exchange());
+        }
+        self.conn.server.store(lease.id().map_or(0, |id| id.0), Ordering::Relaxed);
+        let Some(server) = lease.conn().and_then(|conn| conn.link()) else {
+            return Err(End::Told(SessionError::ServerLost { why: "it was closed".to_owned() }));
+        };
+        let application = &self.login.template.application;
+        let metrics = &self.login.bucket.shared().metrics;
+        let lent = Instant::now();
+        let (patience, chunk) = (self.context.patience(), self.context.chunk());
+        let relaying = Relaying { conn: self.conn, metrics, patience, chunk, application };
+        let end = Relay::new(relaying, io, server).run().await;
+        metrics.returned(lent.elapsed());
+        debug!(session = %self.conn.id, lease = ?lease, ?end, "session over");
+        if let Some(exchange) = &io.exchange {
+            lease.settle(exchange);
+        }
+        self.conn.server.store(0, Ordering::Relaxed);
+        self.say_why(io, end)
+    }
+
+    fn say_why(&self, io: &ClientIo, end: RelayEnd) -> Result<End, End> {
+        let error = match end {
+            RelayEnd::ClientGone => return Ok(End::Quiet("the client left")),
+            RelayEnd::ClientStalled(how) => return Err(End::Quiet(how)),
+            RelayEnd::ClientProtocol(malformed) => SessionError::ClientProtocol(malformed),
+            RelayEnd::ServerGone(why) => SessionError::ServerLost { why },
+            RelayEnd::ServerProtocol(malformed) => SessionError::ServerLost { why: malformed.to_string() },
+            RelayEnd::AttentionUnanswered => {
+                SessionError::ServerLost { why: "it did not acknowledge an attention".to_owned() }
+            }
+            RelayEnd::Wished => SessionError::Killed,
+        };
+        // Where some of a response went out, an ERROR would land in the middle of a token; where no request
+        // runs, nobody would read it.
+        let in_response = self.conn.checkpoint.phase() == Phase::Forwarding;
+        let unasked = io.exchange.as_ref().is_some_and(Exchange::is_quiet);
+        match error {
+            SessionError::Killed if !in_response => Err(End::Told(error)),
+            _ if in_response || unasked => Err(End::Quiet("the server connection was lost")),
+            error => Err(End::Told(error)),
+        }
+    }
+}
+
+fn protocol(malformed: Malformed) -> End {
+    End::Told(SessionError::ClientProtocol(malformed))
+}
+
+/// The header of what the client sent first, if it is complete.
+fn first_header(io: &ClientIo) -> Result<Option<PacketHeader>, Malformed> {
+    let Some(bytes) = io.link.input.first_chunk::<HEADER_LEN>() else { return Ok(None) };
+    let header = PacketHeader::decode(bytes, MAX_PACKET_SIZE)?;
+    if !header.kind.is_request() {
+        return Err(Malformed::Unexpected { what: header.kind.name(), state: "logged in" });
+    }
+    Ok(Some(header))
+}
