@@ -54,11 +54,13 @@ pub(crate) struct Check<'a> {
     /// Relative paths in the file start here.
     pub(crate) directory: &'a Path,
     pub(crate) problems: Vec<Problem>,
+    /// What is allowed and probably not meant.
+    pub(crate) warnings: Vec<Problem>,
 }
 
 impl<'a> Check<'a> {
     pub(crate) fn new(outside: &'a dyn Outside, directory: &'a Path) -> Self {
-        Self { outside, directory, problems: Vec::new() }
+        Self { outside, directory, problems: Vec::new(), warnings: Vec::new() }
     }
 
     pub(crate) fn problem(&mut self, problem: Problem) {

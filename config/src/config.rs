@@ -40,6 +40,8 @@ pub struct Config {
     pub log: Log,
     /// Threads and shards.
     pub runtime: Runtime,
+    /// What is allowed and probably not meant; to be shown to the operator.
+    pub warnings: Vec<Problem>,
 }
 
 /// Threads and shards.
@@ -100,8 +102,9 @@ impl Config {
             }
         }
         problems.sort_by_key(|problem| problem.line.unwrap_or(usize::MAX));
+        let warnings = check.warnings.into_iter().map(|warning| document.placed(warning)).collect();
         match config {
-            Some(config) if problems.is_empty() => Ok(config),
+            Some(config) if problems.is_empty() => Ok(Self { warnings, ..config }),
             _ => Err(Problems(problems)),
         }
     }
@@ -122,6 +125,7 @@ impl Config {
             metrics: None,
             log: Log::default(),
             runtime: Runtime::default(),
+            warnings: Vec::new(),
         }
     }
 }
@@ -171,6 +175,7 @@ fn check_file(file: &mirror::File, check: &mut Check<'_>) -> Option<Config> {
         metrics,
         log: Log::from(&file.log),
         runtime: Runtime { workers: some(file.runtime.workers), shards: some(file.runtime.shards) },
+        warnings: Vec::new(),
     })
 }
 
@@ -224,8 +229,8 @@ fn check_buckets(file: &mirror::File, buckets: &[Option<Bucket>], check: &mut Ch
         }
         let server = (from.host.to_lowercase(), from.port);
         if let Some(other) = servers.insert(server, &from.name).filter(|_| !from.host.is_empty()) {
-            let what = format!("is the server of bucket {other} too: its limit would count twice");
-            check.problem(Problem::new(path("host"), what).hint("put all its databases into one bucket"));
+            let what = format!("is the server of bucket {other} too: it may get the connections of both");
+            check.warnings.push(Problem::new(path("host"), what));
         }
         if from.default {
             match default {

@@ -70,12 +70,13 @@ fn debug(value: impl std::fmt::Debug) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Bucket, BucketAuth, Listener};
+    use crate::{Bucket, BucketAuth, Listener, Secret};
 
     #[test]
     fn secrets_are_not_among_what_is_shown() {
         let mut bucket = Bucket::new("b", "sql1", 1433, 20);
-        bucket.auth = BucketAuth::Service { user: "svc".to_owned(), password: "hidden-word".into() };
+        bucket.auth =
+            BucketAuth::Service { user: "svc".to_owned(), password: Secret::new("hidden-word".to_owned()) };
         let rows = Config::of(vec![Listener::new("main", 1433)], vec![bucket]).in_force();
         assert!(rows.contains(&("buckets.b.max_connections".to_owned(), "20".to_owned())));
         assert!(rows.iter().all(|(_, value)| !value.contains("hidden-word")));

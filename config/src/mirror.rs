@@ -48,7 +48,7 @@ pub struct Listener {
 impl Default for Listener {
     fn default() -> Self {
         Self {
-            name: String::new(),
+            name: "main".into(),
             address: "0.0.0.0:1433".into(),
             bucket: String::new(),
             mars: true,

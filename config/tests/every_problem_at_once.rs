@@ -155,12 +155,21 @@ min_idle = 11
         "line 9: listeners[0].bucket = \"oen\": no such bucket (did you mean one?)",
         "line 11: listeners[1].address: is the address of another listener too",
         "line 16: defaults.name = \"all\": belongs to each bucket, not to all of them",
-        "line 27: buckets[1].host = \"SQL\": is the server of bucket one too: its limit would count twice (put all its databases into one bucket)",
         "line 28: buckets[1].databases[0] = \"X\": is routed to bucket one already",
         "line 29: buckets[1].default = true: bucket one is the default already",
         "line 33: buckets[2].min_idle = 11: must be at most max_connections, which is 10",
     ];
     assert_eq!(told, expected, "\n{}", told.join("\n"));
+}
+
+#[test]
+fn two_buckets_on_one_server_are_allowed_with_a_warning() {
+    let second = "[[buckets]]\nname = \"two\"\nhost = \"SQL1\"\ndatabases = [\"two\"]\n";
+    let config = parse(&format!("{GOOD}{second}")).unwrap();
+    let warned: Vec<_> = config.warnings.iter().map(ToString::to_string).collect();
+    let expected =
+        "buckets[1].host = \"SQL1\": is the server of bucket one too: it may get the connections of both";
+    assert_eq!(warned, [format!("line 16: {expected}")]);
 }
 
 #[test]

@@ -84,8 +84,7 @@ fn explained_at(path: &str) -> String {
 fn every_key_that_is_accepted_stands_in_the_reference_file_with_its_real_default() {
     let written = written(&reference());
     // These must be given: there is nothing that would be right for everybody.
-    let required =
-        ["listeners.name", "buckets.name", "buckets.host", "buckets.databases", "defaults.max_connections"];
+    let required = ["buckets.name", "buckets.host", "buckets.databases", "defaults.max_connections"];
     for (path, default) in accepted() {
         let place = explained_at(&path);
         let Some(told) = written.get(&place) else { panic!("{place} is not in proxy.toml") };

@@ -1,0 +1,40 @@
+//! The commands, and which file does each.
+
+mod admin;
+mod check_config;
+mod demo;
+mod hash_password;
+mod run;
+mod sim;
+
+use crate::failure::Failure;
+use clap::Subcommand;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start three stand-in SQL Servers and the proxy in front of them, and say what to try
+    Demo(demo::Args),
+    /// Run the proxy by a configuration file
+    Run(run::Args),
+    /// Say everything that is wrong with a configuration file
+    CheckConfig(check_config::Args),
+    /// Run the stand-in SQL Server alone
+    Sim(sim::Args),
+    /// Ask a running proxy
+    Admin(admin::Args),
+    /// Make a password hash for the users file; reads the password from the terminal or from standard input
+    HashPassword(hash_password::Args),
+}
+
+impl Command {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        match self {
+            Self::Demo(args) => demo::run(&args),
+            Self::Run(args) => run::run(&args),
+            Self::CheckConfig(args) => check_config::run(&args),
+            Self::Sim(args) => sim::run(&args),
+            Self::Admin(args) => admin::run(&args),
+            Self::HashPassword(args) => hash_password::run(&args),
+        }
+    }
+}
