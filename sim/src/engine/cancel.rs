@@ -4,6 +4,16 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+/// Looks out for an attention on the engine's own thread, so that a small request needs no second thread.
+pub trait Watch: Send + Sync + std::fmt::Debug {
+    /// Looks without waiting; true: stop.
+    fn look(&self) -> bool;
+    /// Waits until `deadline`, an attention or a [`Watch::wake`]; true: stop.
+    fn wait(&self, deadline: Instant) -> bool;
+    /// Ends a running [`Watch::wait`] early; from any thread.
+    fn wake(&self);
+}
+
 /// A flag that one thread sets and the engine's thread obeys. Clones share the flag.
 #[derive(Debug, Clone, Default)]
 pub struct Cancel {
@@ -15,6 +25,7 @@ struct Shared {
     state: AtomicU8,
     lock: Mutex<()>,
     bell: Condvar,
+    watch: Option<Arc<dyn Watch>>,
 }
 
 const CANCELLED: u8 = 1;
@@ -24,6 +35,12 @@ impl Cancel {
     /// A flag that is not set. Make one per request.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A flag that also obeys `watch`, which is asked on the engine's thread: in [`Cancel::is_cancelled`] and while
+    /// waiting.
+    pub fn watched(watch: Arc<dyn Watch>) -> Self {
+        Self { shared: Arc::new(Shared { watch: Some(watch), ..Shared::default() }) }
     }
 
     /// Asks the running request to stop; safe from any thread, at any time.
@@ -40,11 +57,26 @@ impl Cancel {
         self.shared.state.fetch_or(bit, Ordering::SeqCst);
         let _held = self.shared.lock.lock().unwrap_or_else(PoisonError::into_inner);
         self.shared.bell.notify_all();
+        if let Some(watch) = &self.shared.watch {
+            watch.wake();
+        }
     }
 
     /// Whether the request is to stop.
     pub fn is_cancelled(&self) -> bool {
         self.shared.state.load(Ordering::Relaxed) != 0
+            || self.watch().is_some_and(|watch| self.obey(watch.look()))
+    }
+
+    fn watch(&self) -> Option<&Arc<dyn Watch>> {
+        self.shared.watch.as_ref()
+    }
+
+    fn obey(&self, stop: bool) -> bool {
+        if stop {
+            self.shared.state.fetch_or(CANCELLED, Ordering::SeqCst);
+        }
+        stop
     }
 
     pub(super) fn is_killed(&self) -> bool {
@@ -53,6 +85,16 @@ impl Cancel {
 
     /// Waits until `deadline` or until the flag is set; true if it was set.
     pub(super) fn wait_until(&self, deadline: Instant) -> bool {
+        if let Some(watch) = self.watch() {
+            loop {
+                if self.is_cancelled() || self.obey(watch.wait(deadline)) {
+                    return true;
+                }
+                if Instant::now() >= deadline {
+                    return self.is_cancelled();
+                }
+            }
+        }
         let mut held = self.shared.lock.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if self.is_cancelled() {

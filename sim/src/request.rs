@@ -1,0 +1,517 @@
+//! What a logged-in connection does with each message: which requests run, what a reset, an attention or a fault makes
+//! of them, and how the response ends.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tds::Malformed;
+use tds::done::DoneStatus;
+use tds::env_change::EnvChange;
+use tds::message::Message;
+use tds::packet::{PacketType, Status};
+use tds::request::{AllHeaders, BeginTransaction, SqlBatch, TransactionRequest};
+use tds::rpc::{ParamFlags, RpcRequest, Separator};
+use tds::server_message::ServerMessage;
+
+use crate::backend::Session;
+use crate::bulk::BulkRows;
+use crate::connection::{After, End};
+use crate::engine::{Cancel, IsolationLevel, Outcome, Output, Param, Procedure};
+use crate::fault::{Fault, Faults};
+use crate::fault_call::FaultCall;
+use crate::login::LoggedIn;
+use crate::options::ServerKind;
+use crate::refusal;
+use crate::registry::{Seat, count};
+use crate::response::{AfterCut, Cut, Format, Harm, Response};
+use crate::server::Shared;
+use crate::watcher::Watcher;
+use crate::wire::{SharedWire, lock};
+
+/// A logged-in connection.
+#[derive(Debug)]
+pub(crate) struct Conversation {
+    wire: SharedWire,
+    seat: Seat,
+    shared: Arc<Shared>,
+    session: Session,
+    watcher: Arc<Watcher>,
+    format: Format,
+    state_sequence: u32,
+    /// Faults that this connection armed for itself.
+    faults: Option<Box<Faults>>,
+}
+
+/// A request that has been read.
+enum Request {
+    Batch(String),
+    Calls(Vec<(Procedure, Vec<Param>)>),
+    Transaction(TransactionRequest),
+}
+
+impl Conversation {
+    pub(crate) fn new(wire: &SharedWire, seat: Seat, shared: &Arc<Shared>, login: LoggedIn) -> Self {
+        Self {
+            wire: wire.clone(),
+            watcher: Watcher::new(wire.clone(), seat.entry.clone()),
+            seat,
+            shared: shared.clone(),
+            session: login.session,
+            format: login.format,
+            state_sequence: 0,
+            faults: None,
+        }
+    }
+
+    pub(crate) fn seat(&self) -> &Seat {
+        &self.seat
+    }
+
+    /// The first armed fault that `pick` wants, of this connection or of the whole server.
+    fn strike<T>(&self, pick: impl Fn(&Fault) -> Option<T>) -> Option<T> {
+        self.faults
+            .as_ref()
+            .and_then(|faults| faults.strike(&pick))
+            .or_else(|| self.shared.faults.strike(&pick))
+    }
+
+    fn strikes(&self, fault: &Fault) -> bool {
+        self.strike(|armed| (armed == fault).then_some(())).is_some()
+    }
+
+    /// True if a fault closes the idle connection now.
+    pub(crate) fn faults_when_idle(&self) -> bool {
+        self.strikes(&Fault::DropWhenIdle)
+    }
+
+    fn babelfish(&self) -> bool {
+        self.shared.options.kind == ServerKind::Babelfish
+    }
+
+    /// What faults and the imitated product do to the next response.
+    fn harm(&self, kind: PacketType) -> Harm {
+        let cut = self.strike(|fault| match fault {
+            Fault::DropInResponse { after } => Some(Cut { after: *after, then: AfterCut::Close }),
+            Fault::HangInResponse { after } => Some(Cut { after: *after, then: AfterCut::Silence }),
+            Fault::GarbageInResponse { after } => Some(Cut { after: *after, then: AfterCut::Garbage }),
+            _ => None,
+        });
+        let babelfish_text = self.babelfish() && kind != PacketType::TRANSACTION_MANAGER;
+        Harm {
+            cut,
+            packet_delay: self.strike(|fault| match fault {
+                Fault::SlowPackets { delay } => Some(*delay),
+                _ => None,
+            }),
+            pace: self.strike(|fault| match fault {
+                Fault::SlowBytes { per_second } => Some(*per_second),
+                _ => None,
+            }),
+            hide_transactions: babelfish_text || self.strikes(&Fault::NoTransactionEnvChange),
+        }
+    }
+
+    /// Answers a whole message. The output is still to be flushed.
+    pub(crate) fn answer(&mut self, message: Message) -> Result<After, End> {
+        match message.kind {
+            PacketType::ATTENTION => self.late_attention(),
+            // Babelfish executes what it has of it.
+            _ if message.ignored && !self.babelfish() => self.withdrawn(),
+            PacketType::SQL_BATCH | PacketType::RPC | PacketType::TRANSACTION_MANAGER => {
+                self.request(message)
+            }
+            kind => Err(Malformed::Unexpected { what: kind.name(), state: "logged in" }.into()),
+        }
+    }
+
+    /// An attention that came when nothing ran is acknowledged all the same ([MS-TDS] 3.3.5.9).
+    fn late_attention(&mut self) -> Result<After, End> {
+        count(&self.seat.counters().attentions);
+        if self.strikes(&Fault::AttentionIgnored) {
+            return Ok(After::Continue);
+        }
+        self.say(|response| response.acknowledge_attention())
+    }
+
+    /// A request that its client broke off ([MS-TDS] 2.2.1.7).
+    fn withdrawn(&mut self) -> Result<After, End> {
+        count(&self.seat.counters().ignored);
+        self.say(|response| response.plain_done(DoneStatus::ERROR, 0))
+    }
+
+    /// A response that needs no engine.
+    fn say(&mut self, tell: impl FnOnce(&mut Response<'_>)) -> Result<After, End> {
+        let mut response =
+            Response::new(&self.wire, &self.watcher, self.format, Harm::default(), &mut self.state_sequence);
+        tell(&mut response);
+        response.finish()?;
+        Ok(After::Continue)
+    }
+
+    fn begin(&self, blind: bool) -> Cancel {
+        self.watcher.begin(blind);
+        count(&self.seat.counters().requests);
+        self.seat.entry.requests.fetch_add(1, Ordering::Relaxed);
+        self.seat.entry.running(true);
+        Cancel::watched(self.watcher.clone())
+    }
+
+    fn request(&mut self, message: Message) -> Result<After, End> {
+        if self.strikes(&Fault::HangOnRequest) {
+            return Ok(After::Silence);
+        }
+        if self.strikes(&Fault::DropOnRequest) {
+            return Ok(After::Drop);
+        }
+        let kind = message.kind;
+        let cancel = self.begin(self.babelfish() || self.strikes(&Fault::AttentionLate));
+        let harm = self.harm(kind);
+        let reset = message.status.asks_for_reset().then_some(message.status);
+        let reset_fault = reset.and_then(|_| self.reset_fault());
+        let refusal = self.strike(|fault| match fault {
+            Fault::ErrorOnRequest { number, class } => Some((*number, *class)),
+            _ => None,
+        });
+        let read = read(&message, self.format, self.babelfish());
+        drop(message);
+        let shared = self.shared.clone();
+        let options = &shared.options;
+        let mut response =
+            Response::new(&self.wire, &self.watcher, self.format, harm, &mut self.state_sequence);
+        if let Some(status) = reset {
+            if reset_fault == Some(Fault::ResetFails) {
+                response.refuse(&refusal::reset_failed(options));
+                response.finish()?;
+                return Ok(After::Close);
+            }
+            if options.kind == ServerKind::Babelfish && status.contains(Status::RESET_CONNECTION_SKIP_TRAN) {
+                let text = "RESETCONNECTIONSKIPTRAN is not supported";
+                response.refuse(&refusal::protocol_error(options, text));
+                response.finish()?;
+                return Ok(After::Continue);
+            }
+            count(&self.seat.counters().resets);
+            self.seat.entry.resets.fetch_add(1, Ordering::Relaxed);
+            reset_session(&mut self.session, &mut response, status, reset_fault, options.kind);
+            if options.kind == ServerKind::Babelfish {
+                // What came together with a resetting request is lost there.
+                lock(&self.wire).input.clear();
+            }
+        }
+        if let Some((number, class)) = refusal {
+            response.refuse(&refusal::on_demand(options, number, class));
+            response.finish()?;
+            self.seat.entry.running(false);
+            return Ok(if class >= 20 { After::Close } else { After::Continue });
+        }
+        let outcome = match read {
+            Ok((headers, request)) => match wrong_transaction(&shared, &self.session, headers.as_ref()) {
+                None => run(&mut self.session, request, &mut response, &cancel, &shared, &mut self.faults)?,
+                Some(refusal) => {
+                    response.refuse(&refusal);
+                    Outcome::Finished
+                }
+            },
+            Err(malformed) => {
+                let told = match kind {
+                    PacketType::RPC => refusal::rpc_protocol_error(options, &malformed.to_string()),
+                    _ => refusal::protocol_error(options, &malformed.to_string()),
+                };
+                response.refuse(&told);
+                response.finish()?;
+                count(&self.seat.counters().protocol_errors);
+                return Ok(After::Close);
+            }
+        };
+        let after = end(response, outcome, &self.watcher, &shared, || {
+            self.faults.as_ref().is_some_and(|faults| faults.strikes(&Fault::AttentionIgnored))
+                || shared.faults.strikes(&Fault::AttentionIgnored)
+        })?;
+        Ok(self.settle(after))
+    }
+
+    /// The rows of a bulk load ([MS-TDS] 2.2.6.1), read as they come.
+    pub(crate) fn bulk_load(&mut self) -> Result<After, End> {
+        let cancel = self.begin(false);
+        let harm = self.harm(PacketType::BULK_LOAD);
+        let shared = self.shared.clone();
+        let mut response =
+            Response::new(&self.wire, &self.watcher, self.format, harm, &mut self.state_sequence);
+        let wanted = self.session.bulk_target().is_some();
+        let mut rows = BulkRows::new(&self.wire, &self.watcher, self.format.dialect, cancel.clone());
+        let columns = rows.columns();
+        let outcome = match &columns {
+            Some(columns) if wanted => self.session.bulk_insert(columns, &mut rows, &mut response, &cancel),
+            _ => Outcome::Cancelled,
+        };
+        let end_of_rows = rows.finish()?;
+        if let Some(broken) = end_of_rows.malformed {
+            response.refuse(&refusal::bulk_load_broken(&shared.options, &broken.to_string()));
+            response.finish()?;
+            return Ok(After::Close);
+        }
+        if end_of_rows.ignored {
+            count(&self.seat.counters().ignored);
+            response.plain_done(DoneStatus::ERROR, 0);
+            response.finish()?;
+            return Ok(self.settle(After::Continue));
+        }
+        if !wanted {
+            response.refuse(&refusal::unexpected_bulk_load(&shared.options));
+            response.finish()?;
+            return Ok(self.settle(After::Continue));
+        }
+        let after = end(response, outcome, &self.watcher, &shared, || false)?;
+        Ok(self.settle(after))
+    }
+
+    fn reset_fault(&self) -> Option<Fault> {
+        self.strike(|fault| match fault {
+            Fault::ResetFails | Fault::ResetNotAcknowledged | Fault::ResetLeavesEverything => {
+                Some(fault.clone())
+            }
+            _ => None,
+        })
+    }
+
+    /// After a response: what the registry shows, and what faults still do.
+    fn settle(&mut self, after: After) -> After {
+        if self.watcher.attention() {
+            count(&self.seat.counters().attentions);
+        }
+        let entry = &self.seat.entry;
+        entry.running(false);
+        entry.in_transaction.store(self.session.transaction().is_some(), Ordering::Relaxed);
+        entry.in_database(self.session.database());
+        if after != After::Continue {
+            return after;
+        }
+        if self.strikes(&Fault::DropAfterExecution) {
+            return After::Drop;
+        }
+        if self.strikes(&Fault::StrayBytes) {
+            // Into the same flush: the client finds it behind a complete response.
+            let _ = self.say(|response| response.plain_done(DoneStatus::FINAL, 0));
+        }
+        after
+    }
+}
+
+/// Reads a request's payload.
+fn read(
+    message: &Message,
+    format: Format,
+    lenient: bool,
+) -> Result<(Option<AllHeaders>, Request), Malformed> {
+    let dialect = format.dialect;
+    match message.kind {
+        PacketType::SQL_BATCH => {
+            let batch = SqlBatch::read(&message.payload, dialect)?;
+            Ok((batch.headers, Request::Batch(batch.text)))
+        }
+        PacketType::RPC => match RpcRequest::read(&message.payload, dialect) {
+            Ok(rpc) => {
+                let calls = rpc.calls.into_iter().filter(|call| call.separator != Some(Separator::NoExec));
+                Ok((rpc.headers, Request::Calls(calls.map(call).collect())))
+            }
+            Err(_) if lenient && message.ignored => Ok((None, Request::Calls(Vec::new()))),
+            Err(malformed) => Err(malformed),
+        },
+        _ => {
+            let (headers, request) = TransactionRequest::read(&message.payload, dialect)?;
+            Ok((headers, Request::Transaction(request)))
+        }
+    }
+}
+
+fn call(call: tds::rpc::Call) -> (Procedure, Vec<Param>) {
+    let procedure = match call.procedure {
+        tds::rpc::Procedure::Id(id) => Procedure::Id(id.0),
+        tds::rpc::Procedure::Name(name) => Procedure::Name(name),
+    };
+    let params = call.parameters.into_iter().map(|parameter| Param {
+        name: parameter.name,
+        by_ref: parameter.flags.contains(ParamFlags::BY_REF),
+        default: parameter.flags.contains(ParamFlags::DEFAULT),
+        type_info: parameter.type_info,
+        value: parameter.value,
+    });
+    (procedure, params.collect())
+}
+
+/// A request must name the transaction it belongs to ([MS-TDS] 2.2.5.3.2).
+fn wrong_transaction(
+    shared: &Shared,
+    session: &Session,
+    headers: Option<&AllHeaders>,
+) -> Option<ServerMessage> {
+    let named = headers?.transaction?.descriptor;
+    let open = session.transaction();
+    // Babelfish does not look at it, and its clients were not told about all transactions.
+    if shared.options.kind == ServerKind::Babelfish {
+        return None;
+    }
+    match (named, open) {
+        (0, None) => None,
+        (0, Some(_)) => Some(refusal::no_descriptor(&shared.options)),
+        (named, Some(open)) if named == open => None,
+        (named, _) => Some(refusal::wrong_descriptor(&shared.options, named)),
+    }
+}
+
+fn reset_session(
+    session: &mut Session,
+    response: &mut Response<'_>,
+    status: Status,
+    fault: Option<Fault>,
+    kind: ServerKind,
+) {
+    let keep_transaction = status.contains(Status::RESET_CONNECTION_SKIP_TRAN);
+    if fault != Some(Fault::ResetLeavesEverything) {
+        let report = session.reset(keep_transaction);
+        if let Some(descriptor) = report.rolled_back {
+            let change = EnvChange::RollbackTransaction(descriptor);
+            let _ = response.env_change(&change);
+        }
+    }
+    if kind == ServerKind::Babelfish {
+        response.plain_done(DoneStatus::MORE, 0);
+    }
+    if fault != Some(Fault::ResetNotAcknowledged) && response.format().dialect.is_7_2_or_later() {
+        let _ = response.env_change(&EnvChange::ResetDone);
+    }
+}
+
+fn run(
+    session: &mut Session,
+    request: Request,
+    response: &mut Response<'_>,
+    cancel: &Cancel,
+    shared: &Shared,
+    faults: &mut Option<Box<Faults>>,
+) -> Result<Outcome, End> {
+    Ok(match request {
+        Request::Batch(text) => match FaultCall::parse(&text) {
+            Some(call) => {
+                arm(call, response, shared, faults);
+                Outcome::Finished
+            }
+            None => session.batch(&text, response, cancel),
+        },
+        Request::Calls(calls) => {
+            let count = calls.len();
+            let mut outcome = Outcome::Finished;
+            for (at, (procedure, params)) in calls.into_iter().enumerate() {
+                outcome = session.call(&procedure, params, at + 1 == count, response, cancel);
+                if outcome != Outcome::Finished {
+                    break;
+                }
+            }
+            if count == 0 {
+                response.plain_done(DoneStatus::FINAL, 0);
+            }
+            outcome
+        }
+        Request::Transaction(request) => transaction(session, request, response, cancel, shared)?,
+    })
+}
+
+fn transaction(
+    session: &mut Session,
+    request: TransactionRequest,
+    response: &mut Response<'_>,
+    cancel: &Cancel,
+    shared: &Shared,
+) -> Result<Outcome, End> {
+    let next =
+        |begin: Option<BeginTransaction>| begin.map(|begin| (IsolationLevel(begin.isolation.0), begin.name));
+    Ok(match request {
+        TransactionRequest::Begin(begin) => {
+            session.begin(IsolationLevel(begin.isolation.0), &begin.name, response, cancel)
+        }
+        TransactionRequest::Commit { name, begin } => session.commit(&name, next(begin), response, cancel),
+        TransactionRequest::Rollback { name, begin } => {
+            session.rollback(&name, next(begin), response, cancel)
+        }
+        TransactionRequest::Save { name } => session.save(&name, response, cancel),
+        // Leaving a distributed transaction that one is not in.
+        TransactionRequest::Propagate(cookie) if cookie.is_empty() => {
+            response.plain_done(DoneStatus::FINAL, 0);
+            Outcome::Finished
+        }
+        TransactionRequest::GetDtcAddress(_)
+        | TransactionRequest::Propagate(_)
+        | TransactionRequest::Promote => {
+            response.refuse(&refusal::no_distributed_transactions(&shared.options));
+            Outcome::Finished
+        }
+        TransactionRequest::Other { kind, .. } => {
+            let what = "a transaction manager request's type";
+            return Err(Malformed::Value { what, value: u64::from(kind) }.into());
+        }
+    })
+}
+
+fn arm(call: FaultCall, response: &mut Response<'_>, shared: &Shared, own: &mut Option<Box<Faults>>) {
+    match call {
+        FaultCall::Arm { fault, times, everywhere } => {
+            let faults = if everywhere { &shared.faults } else { &**own.get_or_insert_default() };
+            match times {
+                Some(times) => faults.arm_times(fault, times),
+                None => faults.arm(fault),
+            }
+            response.plain_done(DoneStatus::FINAL, 0);
+        }
+        FaultCall::Clear => {
+            *own = None;
+            shared.faults.clear();
+            response.plain_done(DoneStatus::FINAL, 0);
+        }
+        FaultCall::Unknown(text) => response.refuse(&refusal::unknown_fault(&shared.options, &text)),
+    }
+}
+
+/// Ends a response as its request ended.
+fn end(
+    mut response: Response<'_>,
+    outcome: Outcome,
+    watcher: &Watcher,
+    shared: &Shared,
+    attention_ignored: impl FnOnce() -> bool,
+) -> Result<After, End> {
+    if watcher.gone() {
+        return Err(End::Closed);
+    }
+    if let Some(cut) = response.harmed() {
+        response.finish()?;
+        return Ok(cut.into());
+    }
+    if watcher.attention() {
+        if attention_ignored() {
+            return Ok(After::Silence);
+        }
+        response.acknowledge_attention();
+        response.finish()?;
+        return Ok(if matches!(outcome, Outcome::Killed | Outcome::Fatal) {
+            After::Close
+        } else {
+            After::Continue
+        });
+    }
+    let after = match outcome {
+        Outcome::Finished => After::Continue,
+        Outcome::Fatal => After::Close,
+        Outcome::Killed => {
+            response.refuse(&refusal::killed(&shared.options));
+            After::Close
+        }
+        // Nobody asked for it: the engine produced something that has no form on the wire.
+        Outcome::Cancelled | Outcome::Stopped => {
+            response.refuse(&refusal::cannot_be_sent(&shared.options, response.unfit()));
+            After::Continue
+        }
+    };
+    let harmed = response.harmed_at_end();
+    response.finish()?;
+    Ok(harmed.map_or(after, After::from))
+}
