@@ -27,7 +27,7 @@ const LIFETIME: Duration = Duration::from_secs(825 * 24 * 3600);
 
 /// Why a certificate, a key or a bundle of authorities cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum CertificateError {
+pub enum CertificateError {
     /// The file could not be read.
     #[error("{}: {error}", file.display())]
     Read {

@@ -132,7 +132,9 @@ impl Link {
         match &mut self.tls {
             None => self.output.extend_from_slice(bytes),
             // A failed TLS session stays failed: the flush that follows says so.
-            Some(tls) => drop(tls.encrypt(bytes, &mut self.output)),
+            Some(tls) => {
+                let _ = bytes.chunks(RECORD).try_for_each(|record| tls.encrypt(record, &mut self.output));
+            }
         }
     }
 

@@ -8,7 +8,8 @@ mod socket;
 mod tls;
 mod trust;
 
-pub(crate) use certificates::{CertificateError, ServerCertificates};
+pub use certificates::CertificateError;
+pub(crate) use certificates::ServerCertificates;
 pub(crate) use link::{IdleCheck, Link};
 pub(crate) use socket::Socket;
 pub(crate) use tls::{TlsError, TlsRole};

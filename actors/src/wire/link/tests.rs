@@ -161,14 +161,14 @@ async fn login_only_tls_ends_and_plaintext_that_follows_at_once_is_kept() {
     let follow = async {
         fill_exactly(&mut client, 6).await;
         client.start_tls(connect, Wrapped).await.unwrap();
-        client.queue(&[0x10; 5000]);
+        client.queue(&[0x10; 50_000]);
         client.end_tls();
         client.queue(b"\x01plain");
         client.flush().await.unwrap();
     };
     tokio::join!(shake, follow);
     assert!(server.is_tls());
-    assert_eq!(fill_exactly(&mut server, 5000).await, &[0x10; 5000][..]);
+    assert_eq!(fill_exactly(&mut server, 50_000).await, &[0x10; 50_000][..]);
     server.end_tls();
     assert!(!server.is_tls());
     assert_eq!(fill_exactly(&mut server, 6).await, "\x01plain");
