@@ -486,7 +486,8 @@ fn explain(problem: &CertificateError) -> String {
             "the server's certificate is not valid yet (is the clock right?)".to_owned()
         }
         BadSignature => {
-            "the server's certificate is not signed by the trusted authority of that name (has ca_file an old one?)"
+            "a signature with the server's certificate cannot be verified (an authority in ca_file that has \
+                         been replaced since, or an RSA key below 2048 bits?)"
                 .to_owned()
         }
         UnknownIssuer => {
