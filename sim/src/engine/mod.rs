@@ -30,9 +30,43 @@ use tds::server_message::ServerMessage;
 use tds::type_info::TypeInfo;
 use tds::value::Value;
 
+mod applock;
+mod bind;
+mod bulk;
+mod call;
 mod cancel;
+mod catalog;
+mod convert;
+mod cursor;
+mod datetime;
+mod datum;
+mod ddl;
+mod decimal;
+mod dml;
+mod emit;
+mod functions;
+mod gate;
+mod globals;
+mod message_text;
+mod metadata;
+mod parse;
+mod prepared;
+mod procedures;
+mod run;
+mod server;
+mod session;
+mod settings;
+mod system_views;
+mod transaction;
+mod types;
+mod wire_types;
 
-pub use cancel::Cancel;
+#[cfg(test)]
+mod tests;
+
+pub use cancel::{Cancel, Watch};
+pub use server::Engine;
+pub use session::Session;
 
 /// How an [`Engine`] presents itself and where it keeps its data.
 #[derive(Debug, Clone)]
@@ -48,6 +82,18 @@ pub struct EngineOptions {
     pub lock_wait: Duration,
     /// Where `sys.dm_exec_connections` comes from; without it one row is made up per session.
     pub connections: Option<Arc<dyn Connections>>,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        EngineOptions {
+            server_name: "SIM".into(),
+            databases: Vec::new(),
+            data_dir: None,
+            lock_wait: Duration::from_secs(30),
+            connections: None,
+        }
+    }
 }
 
 /// The wire half's list of open connections, for `sys.dm_exec_connections`.
@@ -166,7 +212,13 @@ pub trait Output {
     /// RETURNSTATUS of the procedure that was called.
     fn return_status(&mut self, status: i32) -> ControlFlow<()>;
     /// RETURNVALUE: an output parameter. `ordinal` counts the request's parameters from 0.
-    fn return_value(&mut self, ordinal: u16, name: &str, type_info: &TypeInfo, value: &Value) -> ControlFlow<()>;
+    fn return_value(
+        &mut self,
+        ordinal: u16,
+        name: &str,
+        type_info: &TypeInfo,
+        value: &Value,
+    ) -> ControlFlow<()>;
     /// The session state changed during this request; called right before the final DONE. The wire half writes
     /// SESSIONSTATE if it was negotiated.
     fn session_state(&mut self, change: &SessionStateChange) -> ControlFlow<()>;
@@ -199,7 +251,7 @@ pub struct SessionStateChange {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ResetReport {
     /// The descriptor of the transaction that was rolled back: ENVCHANGE 10 with it as the old value.
-    pub rolled_back: Option<[u8; 8]>,
+    pub rolled_back: Option<u64>,
     /// The session's database and language again, as at login. SQL Server sends no ENVCHANGE for them.
     pub database: String,
     /// The language as at login.
@@ -254,30 +306,3 @@ pub enum EngineError {
     Sqlite(String),
 }
 
-// The verbs, in the files `server.rs` (Engine) and `session.rs` (Session):
-//
-// impl Engine (Clone, Send, Sync)
-//     pub fn new(options: EngineOptions) -> Result<Engine, EngineError>
-//     pub fn create_database(&self, name: &str) -> Result<(), EngineError>
-//     pub fn database(&self, name: &str) -> Option<String>          // canonical name, None: error 4060 is yours
-//     pub fn open_session(&self, options: SessionOptions) -> Session
-//     pub fn server_name(&self) -> &str
-//     pub fn session_count(&self) -> usize
-//
-// impl Session (Send)
-//     pub fn spid(&self) -> u16
-//     pub fn database(&self) -> &str
-//     pub fn language(&self) -> &str
-//     pub fn transaction(&self) -> Option<[u8; 8]>                   // the descriptor of the open transaction
-//     pub fn batch(&mut self, text: &str, out: &mut dyn Output, cancel: &Cancel) -> Outcome
-//     pub fn call(&mut self, procedure: &Procedure, params: Vec<Param>, last: bool, out, cancel) -> Outcome
-//         // last = false: more RPCs of the same message follow, the final DONEPROC has MORE
-//     pub fn begin(&mut self, level: IsolationLevel, name: &str, out, cancel) -> Outcome
-//     pub fn commit(&mut self, name: &str, then_begin: Option<(IsolationLevel, String)>, out, cancel) -> Outcome
-//     pub fn rollback(&mut self, name: &str, then_begin: Option<(IsolationLevel, String)>, out, cancel) -> Outcome
-//     pub fn save(&mut self, name: &str, out, cancel) -> Outcome
-//     pub fn reset(&mut self, keep_transaction: bool) -> ResetReport
-//     pub fn bulk_target(&self) -> Option<&BulkTarget>               // after a batch with INSERT BULK, until bulk_insert
-//     pub fn bulk_insert(&mut self, columns: &[Column], rows: &mut dyn Iterator<Item = Vec<Value>>, out, cancel) -> Outcome
-//         // writes messages and the final DONE with the count; ending the iterator early and `cancel` rolls back
-//     pub fn state_summary(&self) -> SessionStateChange               // everything that is not as at login
