@@ -283,7 +283,8 @@ impl Session {
     fn single(&self, sql: &str, params: &[rusqlite::types::Value], ty: SqlType) -> Result<Datum, Stop> {
         let run = || -> rusqlite::Result<Datum> {
             let mut statement = self.connection.prepare_cached(sql)?;
-            for (at, value) in params.iter().enumerate() {
+            let wanted = statement.parameter_count();
+            for (at, value) in params.iter().take(wanted).enumerate() {
                 statement.raw_bind_parameter(at + 1, value)?;
             }
             let mut rows = statement.raw_query();
@@ -461,7 +462,8 @@ impl Session {
     /// Gives every row of a bound query to `take` until it answers false.
     pub(super) fn each_row(&self, bound: &Bound, take: &mut dyn FnMut(&mut Vec<Datum>) -> Result<bool, Stop>) -> Result<(), Stop> {
         let mut statement = self.connection.prepare_cached(&bound.sql).map_err(|e| self.stop_for(&e))?;
-        for (at, value) in bound.params.iter().enumerate() {
+        let wanted = statement.parameter_count();
+        for (at, value) in bound.params.iter().take(wanted).enumerate() {
             statement.raw_bind_parameter(at + 1, value).map_err(|e| self.stop_for(&e))?;
         }
         let mut rows = statement.raw_query();

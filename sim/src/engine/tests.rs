@@ -184,7 +184,7 @@ fn errors_have_sql_servers_numbers_and_the_session_goes_on() {
         ("THROW 50001, 'x', 1; SELECT 1", "E50001"),
         ("BEGIN TRY SELECT 1/0 END TRY BEGIN CATCH SELECT ERROR_NUMBER(), ERROR_MESSAGE(), ERROR_SEVERITY() END CATCH", "8134|Divide by zero error encountered.|16"),
         ("BEGIN TRY THROW 51000, 'x', 2 END TRY BEGIN CATCH SELECT ERROR_NUMBER(), ERROR_STATE(); THROW END CATCH", "51000|2; E51000"),
-        ("SELECT @@ERROR", "0"),
+        ("SELECT @@ERROR; SELECT @@ERROR", "51000; 0"),
         ("FETCH NEXT FROM nocursor", "E16916"),
         ("SELECT a FROM e GROUP BY b", "E8120"),
         ("SELECT 'the end'", "the end"),

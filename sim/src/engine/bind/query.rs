@@ -190,7 +190,10 @@ impl Binder<'_> {
                 for (a, b) in left.columns.iter().zip(&right.columns) {
                     columns.push(OutColumn { ty: common(a.ty, b.ty), nullable: a.nullable || b.nullable, identity: false, ..a.clone() });
                 }
-                let (left, right) = (self.brought_to(&left, &columns)?, self.brought_to(&right, &columns)?);
+                let all = word == "UNION ALL";
+                let simple = matches!(expr, SetExpr::SetOperation { right, .. } if matches!(right.as_ref(), SetExpr::Select(_)));
+                let left = self.brought_to(&left, &columns, all)?;
+                let right = self.brought_to(&right, &columns, all && simple)?;
                 Ok(Body { sql: format!("{left} {word} {right}"), columns, assigns: None, into: left_into(expr), order: Vec::new() })
             }
             _ => Err(unsupported("this query")),
@@ -198,7 +201,11 @@ impl Binder<'_> {
     }
 
     /// A branch of a set operation with its columns in the common types.
-    fn brought_to(&mut self, body: &Body, columns: &[OutColumn]) -> Result<String, SqlError> {
+    fn brought_to(&mut self, body: &Body, columns: &[OutColumn], as_it_is: bool) -> Result<String, SqlError> {
+        // A recursive branch must name its table directly, not inside another query.
+        if as_it_is && body.columns.iter().zip(columns).all(|(own, wanted)| own.ty.kind == Kind::Null || super::same_storage(own.ty, wanted.ty)) {
+            return Ok(body.sql.clone());
+        }
         let alias = self.alias();
         let mut items = Vec::new();
         for (at, (own, wanted)) in body.columns.iter().zip(columns).enumerate() {
