@@ -191,25 +191,34 @@ impl ResponseScanner {
     fn next_token(&mut self, rest: &mut &[u8]) -> Result<(), Lost> {
         // Rows are nearly everything: they do not leave this loop.
         while let Some((&token, body)) = rest.split_first() {
-            if token != TokenKind::ROW.0 || !self.rows.known {
-                self.token = self.offset;
-                self.consume(rest, 1);
-                self.state = State::Part(Step::of_token(TokenKind(token), self.rows.known)?);
-                return Ok(());
-            }
-            if let [Cell::Fixed(len)] = self.rows.strides[..]
-                && let len = len as usize
-                && len <= body.len()
-            {
-                self.consume(rest, 1 + len);
-                continue;
-            }
-            let start = self.offset;
-            let (consumed, complete) = self.walk.walk(&self.rows.strides, None, body)?;
-            self.consume(rest, 1 + consumed);
+            self.token = self.offset;
+            let (kind, nulls, body) = match TokenKind(token) {
+                TokenKind::ROW if self.rows.known => (RowKind::Row, None, body),
+                TokenKind::NBC_ROW if self.rows.known && self.rows.bitmap_len() <= body.len() => {
+                    let (nulls, body) = body.split_at(self.rows.bitmap_len());
+                    (RowKind::Nbc, Some(nulls), body)
+                }
+                token => {
+                    self.consume(rest, 1);
+                    self.state = State::Part(Step::of_token(token, self.rows.known)?);
+                    return Ok(());
+                }
+            };
+            let (consumed, complete) = match (nulls, &self.rows.strides[..]) {
+                (None, [Cell::Fixed(len)]) if *len as usize <= body.len() => (*len as usize, true),
+                (None, strides) => self.walk.walk(strides, None, body)?,
+                (nulls, _) => self.walk.walk(&self.rows.columns, nulls, body)?,
+            };
             if !complete {
-                self.token = start;
-                self.state = State::Row(RowKind::Row);
+                if let Some(nulls) = nulls {
+                    self.rows.remember_nulls(nulls);
+                }
+                self.state = State::Row(kind);
+            }
+            let head = rest.len() - body.len();
+            self.consume(rest, head + consumed);
+            if !complete {
+                return Ok(());
             }
         }
         Ok(())

@@ -216,9 +216,8 @@ impl Step {
                 rows.alt_column_after(left - 1)
             }
             Self::NbcRow => {
-                let nulls = reader.take(rows.columns.len().div_ceil(8))?;
-                rows.nulls.clear();
-                rows.nulls.extend_from_slice(nulls);
+                let nulls = reader.take(rows.bitmap_len())?;
+                rows.remember_nulls(nulls);
                 Next::Row(RowKind::Nbc)
             }
             Self::AltRow => {
@@ -235,6 +234,16 @@ impl Step {
 }
 
 impl Rows {
+    /// NBCROW's bitmap has a bit for every column.
+    pub(super) fn bitmap_len(&self) -> usize {
+        self.columns.len().div_ceil(8)
+    }
+
+    pub(super) fn remember_nulls(&mut self, nulls: &[u8]) {
+        self.nulls.clear();
+        self.nulls.extend_from_slice(nulls);
+    }
+
     fn begin(&mut self) {
         self.has_keys = false;
         self.columns.clear();

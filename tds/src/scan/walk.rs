@@ -48,14 +48,15 @@ impl Walk {
                     return Ok((at, false));
                 }
             }
+            if let Some(nulls) = nulls
+                && self.phase == Phase::Start
+            {
+                self.cell = next_present(nulls, self.cell);
+            }
             let Some(&cell) = cells.get(self.cell) else {
                 self.cell = 0;
                 return Ok((at, true));
             };
-            if nulls.is_some_and(|nulls| is_null(nulls, self.cell)) {
-                self.cell += 1;
-                continue;
-            }
             if !self.enter(cell, input, &mut at)? {
                 return Ok((at, false));
             }
@@ -142,7 +143,33 @@ impl Walk {
     }
 }
 
-/// A set bit is a NULL; the first column is the lowest bit of the first byte ([MS-TDS] 2.2.7.15).
-fn is_null(nulls: &[u8], column: usize) -> bool {
-    nulls.get(column / 8).is_some_and(|byte| byte & (1 << (column % 8)) != 0)
+/// The next column from `column` on that is not NULL: a set bit is a NULL, and the first column is the lowest bit of
+/// the first byte ([MS-TDS] 2.2.7.15).
+fn next_present(nulls: &[u8], column: usize) -> usize {
+    let mut at = column / 8;
+    // Bits before the column count as nulls.
+    let mut before = (1u16 << (column % 8)) as u8 - 1;
+    while let Some(byte) = nulls.get(at) {
+        match (byte | before).trailing_ones() {
+            8 => {}
+            ones => return at * 8 + ones as usize,
+        }
+        at += 1;
+        before = 0;
+    }
+    usize::MAX
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nulls_are_passed_over_bit_by_bit_and_byte_by_byte() {
+        let nulls = [0b1111_0110, 0xFF, 0xFF, 0b0000_0001];
+        let present = |column| next_present(&nulls, column);
+        assert_eq!([0, 1, 3, 4, 24, 25].map(present), [0, 3, 3, 25, 25, 25]);
+        assert_eq!(next_present(&[0xFF], 0), usize::MAX);
+        assert_eq!(next_present(&[0x7F], 0), 7);
+    }
 }
