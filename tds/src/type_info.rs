@@ -2,14 +2,16 @@
 
 mod collation;
 mod type_id;
+mod user_defined;
 
 pub use collation::Collation;
 pub use type_id::TypeId;
+pub use user_defined::{UdtAssembly, UdtInfo, XmlSchema};
 
 use bytes::BufMut;
 
 use crate::read::Reader;
-use crate::{Dialect, Malformed, write};
+use crate::{Dialect, Malformed};
 
 /// The length in characters or bytes that stands for `(max)`: values of such a type are partially length-prefixed.
 pub const MAX: u16 = 0xFFFF;
@@ -17,7 +19,8 @@ pub const MAX: u16 = 0xFFFF;
 /// A data type with everything that its TYPE_INFO says.
 ///
 /// Lengths that the specification calls redundant (16 for a GUID) are kept, so that what was read is what is
-/// written.
+/// written. Lengths, precisions and scales that no value can have are the server's to refuse: they do not change
+/// where the next byte belongs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum TypeInfo {
     /// NULLTYPE: no value follows. Clients may send it, servers never do.
@@ -165,39 +168,6 @@ pub struct TextInfo {
     pub collation: Collation,
 }
 
-/// XML_INFO's schema collection ([MS-TDS] 2.2.5.5.3).
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct XmlSchema {
-    /// The database that defines it.
-    pub database: String,
-    /// The relational schema that owns it.
-    pub owner: String,
-    /// The collection's name.
-    pub collection: String,
-}
-
-/// UDT_INFO ([MS-TDS] 2.2.5.5.2).
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct UdtInfo {
-    /// The type's database.
-    pub database: String,
-    /// The type's schema.
-    pub schema: String,
-    /// The type's name.
-    pub name: String,
-    /// What only the server says; RPC requests leave it out.
-    pub assembly: Option<UdtAssembly>,
-}
-
-/// The part of UDT_INFO that stands in COLMETADATA and RETURNVALUE only.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct UdtAssembly {
-    /// The longest instance, in bytes, or [`MAX`].
-    pub max_len: u16,
-    /// The CLR assembly's qualified name.
-    pub name: String,
-}
-
 /// Who describes the type: UDTs look different in a request ([MS-TDS] 2.2.5.5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -220,7 +190,6 @@ impl TypeInfo {
         dialect: Dialect,
         place: Place,
     ) -> Result<Self, Malformed> {
-        let unknown = || Malformed::Value { what: "a data type", value: u64::from(id.0) };
         Ok(match id {
             TypeId::NULL => Self::Null,
             TypeId::INT1 => Self::TinyInt,
@@ -234,26 +203,20 @@ impl TypeInfo {
             TypeId::MONEY => Self::Money,
             TypeId::DATETIM4 => Self::SmallDateTime,
             TypeId::DATETIME => Self::DateTime,
-            TypeId::INT_N => Self::IntN(one_of(reader.u8()?, &[1, 2, 4, 8])?),
-            TypeId::BIT_N => Self::BitN(one_of(reader.u8()?, &[1])?),
-            TypeId::FLT_N => Self::FloatN(one_of(reader.u8()?, &[4, 8])?),
-            TypeId::MONEY_N => Self::MoneyN(one_of(reader.u8()?, &[4, 8])?),
-            TypeId::DATETIM_N => Self::DateTimeN(one_of(reader.u8()?, &[4, 8])?),
-            TypeId::GUID => Self::Guid(one_of(reader.u8()?, &[0, 16])?),
+            TypeId::INT_N => Self::IntN(reader.u8()?),
+            TypeId::BIT_N => Self::BitN(reader.u8()?),
+            TypeId::FLT_N => Self::FloatN(reader.u8()?),
+            TypeId::MONEY_N => Self::MoneyN(reader.u8()?),
+            TypeId::DATETIM_N => Self::DateTimeN(reader.u8()?),
+            TypeId::GUID => Self::Guid(reader.u8()?),
             TypeId::DECIMAL_N | TypeId::NUMERIC_N | TypeId::DECIMAL | TypeId::NUMERIC => {
                 let (max_len, precision, scale) = (reader.u8()?, reader.u8()?, reader.u8()?);
-                if precision > 38 || scale > precision {
-                    return Err(Malformed::Value {
-                        what: "a decimal's precision",
-                        value: u64::from(precision),
-                    });
-                }
                 Self::Decimal(DecimalInfo { id, max_len, precision, scale })
             }
             TypeId::DATE_N => Self::Date,
-            TypeId::TIME_N => Self::Time(time_scale(reader.u8()?)?),
-            TypeId::DATETIME2_N => Self::DateTime2(time_scale(reader.u8()?)?),
-            TypeId::DATETIMEOFFSET_N => Self::DateTimeOffset(time_scale(reader.u8()?)?),
+            TypeId::TIME_N => Self::Time(reader.u8()?),
+            TypeId::DATETIME2_N => Self::DateTime2(reader.u8()?),
+            TypeId::DATETIMEOFFSET_N => Self::DateTimeOffset(reader.u8()?),
             TypeId::CHAR => Self::LegacyChar { varying: false, max_len: reader.u8()? },
             TypeId::VARCHAR => Self::LegacyChar { varying: true, max_len: reader.u8()? },
             TypeId::BINARY => Self::LegacyBinary { varying: false, max_len: reader.u8()? },
@@ -270,17 +233,13 @@ impl TypeInfo {
             TypeId::VARIANT => Self::Variant(reader.u32()?),
             TypeId::XML => match reader.u8()? {
                 0 => Self::Xml(None),
-                1 => Self::Xml(Some(XmlSchema {
-                    database: reader.b_varchar()?,
-                    owner: reader.b_varchar()?,
-                    collection: reader.us_varchar()?,
-                })),
+                1 => Self::Xml(Some(XmlSchema::read(reader)?)),
                 value => return Err(Malformed::Value { what: "SCHEMA_PRESENT", value: u64::from(value) }),
             },
             TypeId::UDT => Self::Udt(UdtInfo::read(reader, place)?),
             TypeId::JSON => Self::Json,
             TypeId::VECTOR => Self::Vector { max_len: reader.u16()?, dimension_type: reader.u8()? },
-            _ => return Err(unknown()),
+            TypeId(other) => return Err(Malformed::Value { what: "a data type", value: u64::from(other) }),
         })
     }
 
@@ -306,9 +265,7 @@ impl TypeInfo {
             Self::Xml(None) => out.put_u8(0),
             Self::Xml(Some(schema)) => {
                 out.put_u8(1);
-                write::b_varchar(out, &schema.database);
-                write::b_varchar(out, &schema.owner);
-                write::us_varchar(out, &schema.collection);
+                schema.write(out);
             }
             Self::Udt(info) => info.write(out),
             Self::Vector { max_len, dimension_type } => {
@@ -403,50 +360,6 @@ impl TypeInfo {
     /// `decimal(precision, scale)`, nullable.
     pub fn decimal(precision: u8, scale: u8) -> Self {
         Self::Decimal(DecimalInfo::new(precision, scale))
-    }
-}
-
-impl UdtInfo {
-    fn read(reader: &mut Reader<'_>, place: Place) -> Result<Self, Malformed> {
-        let max_len = match place {
-            Place::Column => Some(reader.u16()?),
-            Place::Parameter => None,
-        };
-        let (database, schema, name) = (reader.b_varchar()?, reader.b_varchar()?, reader.b_varchar()?);
-        let assembly = match max_len {
-            Some(max_len) => Some(UdtAssembly { max_len, name: reader.us_varchar()? }),
-            None => None,
-        };
-        Ok(Self { database, schema, name, assembly })
-    }
-
-    fn write(&self, out: &mut impl BufMut) {
-        if let Some(assembly) = &self.assembly {
-            out.put_u16_le(assembly.max_len);
-        }
-        write::b_varchar(out, &self.database);
-        write::b_varchar(out, &self.schema);
-        write::b_varchar(out, &self.name);
-        if let Some(assembly) = &self.assembly {
-            write::us_varchar(out, &assembly.name);
-        }
-    }
-}
-
-/// A length byte that the specification restricts to a few values.
-fn one_of(len: u8, allowed: &[u8]) -> Result<u8, Malformed> {
-    if allowed.contains(&len) {
-        Ok(len)
-    } else {
-        Err(Malformed::Value { what: "a type's length", value: u64::from(len) })
-    }
-}
-
-fn time_scale(scale: u8) -> Result<u8, Malformed> {
-    if scale <= 7 {
-        Ok(scale)
-    } else {
-        Err(Malformed::Value { what: "a time's scale", value: u64::from(scale) })
     }
 }
 

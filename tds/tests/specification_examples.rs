@@ -291,3 +291,35 @@ fn owned(event: Event<'_>) -> Event<'static> {
         other => panic!("not in these examples: {other:?}"),
     }
 }
+
+/// Examples 4.4, 4.5, 4.17 and 4.21: the payload of each packet.
+#[test]
+fn login_responses_4_4_to_4_21() {
+    let examples = [
+        include_str!("logins/4_4_response.hex"),
+        include_str!("logins/4_5_response_fed_auth.hex"),
+        include_str!("logins/4_17_response_session_recovery.hex"),
+        include_str!("logins/4_21_response_azure.hex"),
+    ];
+    for (at, hex) in examples.into_iter().enumerate() {
+        let bytes = payload(hex);
+        let mut found = Vec::new();
+        let mut scanner = ResponseScanner::new(DIALECT);
+        for piece in bytes.chunks(7) {
+            scanner.feed(piece, |scanned| {
+                found.push(match scanned.event {
+                    Event::LoginAck => "login acknowledged",
+                    Event::FeatureExtAck => "features",
+                    Event::EnvChange(_) => "change",
+                    Event::Message { is_error: false, .. } => "info",
+                    Event::Done(_) => "done",
+                    other => panic!("example {at}: {other:?}"),
+                });
+            });
+        }
+        assert!(scanner.is_between_tokens());
+        assert!(found.contains(&"login acknowledged"), "example {at}");
+        assert_eq!(found.contains(&"features"), at > 0, "example {at}");
+        assert_eq!(found.last(), Some(&"done"), "example {at}");
+    }
+}

@@ -194,12 +194,14 @@ pub(crate) fn skip_text_pointer(reader: &mut Reader<'_>) -> Result<bool, Malform
 
 /// 100 ns units from a time of this scale, which is followed by `tail` bytes of date and offset.
 fn time(reader: &mut Reader<'_>, scale: u8, tail: usize) -> Result<u64, Malformed> {
+    let Some(unit) = 7u8.checked_sub(scale) else {
+        return Err(Malformed::Value { what: "a time's scale", value: u64::from(scale) });
+    };
     let len = reader.remaining().saturating_sub(tail);
     if len != usize::from(time_len(scale)) {
         return Err(bad_len(len + tail));
     }
-    let increments = little(reader.take(len)?);
-    Ok(increments * 10u64.pow(u32::from(7 - scale.min(7))))
+    Ok(little(reader.take(len)?) * 10u64.pow(u32::from(unit)))
 }
 
 /// Bytes of a `time` of this scale ([MS-TDS] 2.2.5.5.1.8).

@@ -298,3 +298,133 @@ fn vector(values: &[f32]) -> Option<Vec<u8>> {
     }
     Some(out)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::type_info::{CharInfo, MAX, TextInfo};
+
+    fn written(value: &Value, type_info: &TypeInfo) -> Result<Vec<u8>, Unfit> {
+        let mut out = Vec::new();
+        let outcome = value.write(&mut out, type_info);
+        assert!(outcome.is_ok() || out.is_empty(), "nothing is written on an error");
+        outcome.map(|()| out)
+    }
+
+    /// [MS-TDS] 2.2.5.5.1 in bytes.
+    #[test]
+    fn every_type_has_its_layout() {
+        let decimal = |negative, magnitude| Value::Decimal(Decimal { negative, magnitude, scale: 2 });
+        let ticks = 0x01_02_03_04_05;
+        let cases: &[(TypeInfo, Value, &[u8])] = &[
+            (TypeInfo::Bit, Value::Bit(true), &[1]),
+            (TypeInfo::BitN(1), Value::Bit(false), &[1, 0]),
+            (TypeInfo::TinyInt, Value::TinyInt(255), &[255]),
+            (TypeInfo::SmallInt, Value::SmallInt(-2), &[0xFE, 0xFF]),
+            (TypeInfo::IntN(4), Value::Int(1), &[4, 1, 0, 0, 0]),
+            (TypeInfo::IntN(8), Value::Null, &[0]),
+            (TypeInfo::Real, Value::Real(1.0), &[0, 0, 0x80, 0x3F]),
+            (TypeInfo::Float, Value::Float(1.0), &[0, 0, 0, 0, 0, 0, 0xF0, 0x3F]),
+            (TypeInfo::SmallMoney, Value::SmallMoney(10_000), &[0x10, 0x27, 0, 0]),
+            // The more significant half first, each half little endian.
+            (TypeInfo::Money, Value::Money(0x1_0000_0002), &[1, 0, 0, 0, 2, 0, 0, 0]),
+            (TypeInfo::MoneyN(8), Value::Money(-1), &[8, 255, 255, 255, 255, 255, 255, 255, 255]),
+            (TypeInfo::SmallDateTime, Value::SmallDateTime { days: 1, minutes: 2 }, &[1, 0, 2, 0]),
+            (
+                TypeInfo::DateTime,
+                Value::DateTime { days: -1, ticks: 300 },
+                &[255, 255, 255, 255, 44, 1, 0, 0],
+            ),
+            // 0 is negative, 1 is not.
+            (TypeInfo::decimal(9, 2), decimal(false, 123), &[5, 1, 123, 0, 0, 0]),
+            (TypeInfo::decimal(10, 2), decimal(true, 1), &[9, 0, 1, 0, 0, 0, 0, 0, 0, 0]),
+            (TypeInfo::Date, Value::Date(0x0A_0B0C), &[3, 0x0C, 0x0B, 0x0A]),
+            (TypeInfo::Time(0), Value::Time(3 * 10_000_000), &[3, 3, 0, 0]),
+            (TypeInfo::Time(7), Value::Time(ticks), &[5, 5, 4, 3, 2, 1]),
+            (TypeInfo::DateTime2(3), Value::DateTime2 { days: 1, ticks: 20_000 }, &[7, 2, 0, 0, 0, 1, 0, 0]),
+            (
+                TypeInfo::DateTimeOffset(7),
+                Value::DateTimeOffset { days: 1, ticks, offset: -60 },
+                &[10, 5, 4, 3, 2, 1, 1, 0, 0, 0xC4, 0xFF],
+            ),
+            (TypeInfo::varchar(10, Collation::LATIN1), Value::String("é".into()), &[1, 0, 0xE9]),
+            (TypeInfo::nvarchar(10, Collation::LATIN1), Value::String("é".into()), &[2, 0, 0xE9, 0]),
+            (TypeInfo::nvarchar(10, Collation::LATIN1), Value::String(String::new()), &[0, 0]),
+            (TypeInfo::nvarchar(10, Collation::LATIN1), Value::Null, &[0xFF, 0xFF]),
+            (TypeInfo::varbinary(MAX), Value::Null, &[0xFF; 8]),
+            (TypeInfo::varbinary(10), Value::Bytes(vec![7]), &[1, 0, 7]),
+            (TypeInfo::Image(10), Value::Bytes(vec![7]), &[1, 0, 0, 0, 7]),
+            (TypeInfo::Image(10), Value::Null, &[0xFF; 4]),
+            (
+                TypeInfo::Json,
+                Value::String("1".into()),
+                &[1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, b'1', 0, 0, 0, 0],
+            ),
+            (
+                TypeInfo::Vector { max_len: 12, dimension_type: 0 },
+                Value::Vector(vec![1.0]),
+                &[12, 0, 0xA9, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0x80, 0x3F],
+            ),
+            (TypeInfo::Variant(8009), Value::Null, &[0; 4]),
+            (
+                TypeInfo::Variant(8009),
+                Value::Variant(Box::new(super::super::Variant {
+                    type_info: TypeInfo::Int,
+                    value: Value::Int(1),
+                })),
+                &[6, 0, 0, 0, 0x38, 0, 1, 0, 0, 0],
+            ),
+        ];
+        for (type_info, value, bytes) in cases {
+            assert_eq!(written(value, type_info).as_deref(), Ok(*bytes), "{value:?} as {type_info:?}");
+        }
+    }
+
+    #[test]
+    fn integers_fit_every_numeric_type_that_can_hold_them() {
+        let n = Value::BigInt(200);
+        assert_eq!(written(&n, &TypeInfo::TinyInt), Ok(vec![200]));
+        assert_eq!(written(&n, &TypeInfo::IntN(2)), Ok(vec![2, 200, 0]));
+        assert_eq!(written(&n, &TypeInfo::decimal(5, 1)), Ok(vec![5, 1, 0xD0, 7, 0, 0]));
+        assert_eq!(written(&n, &TypeInfo::SmallMoney), Ok(2_000_000i32.to_le_bytes().to_vec()));
+        assert_eq!(written(&n, &TypeInfo::Float), Ok(200f64.to_le_bytes().to_vec()));
+        assert_eq!(
+            written(&Value::BigInt(300), &TypeInfo::TinyInt).map_err(|unfit| unfit.value),
+            Err("bigint")
+        );
+        assert!(written(&Value::Int(-1), &TypeInfo::TinyInt).is_err());
+        assert!(written(&Value::BigInt(i64::MAX), &TypeInfo::Money).is_err());
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_before_anything_is_written() {
+        let text = CharInfo { max_len: 10, collation: Collation::LATIN1 };
+        let misfits = [
+            (TypeInfo::Int, Value::Null),
+            (TypeInfo::Int, Value::String("1".into())),
+            (TypeInfo::VarChar(text), Value::Int(1)),
+            (TypeInfo::VarChar(text), Value::String("x".repeat(0xFFFF))),
+            (TypeInfo::LegacyChar { varying: true, max_len: 255 }, Value::String("x".repeat(256))),
+            (TypeInfo::decimal(9, 0), Value::BigInt(1 << 32)),
+            (TypeInfo::Date, Value::Date(1 << 24)),
+            (TypeInfo::Time(7), Value::Time(1 << 40)),
+            (TypeInfo::Time(8), Value::Time(1)),
+            (TypeInfo::Variant(8009), Value::Int(1)),
+            (TypeInfo::Null, Value::Int(1)),
+        ];
+        for (type_info, value) in misfits {
+            assert!(written(&value, &type_info).is_err(), "{type_info:?}");
+        }
+    }
+
+    #[test]
+    fn a_text_cell_has_a_pointer_and_a_time_stamp() {
+        let text = TypeInfo::Text(TextInfo { max_len: 100, collation: Collation::LATIN1 });
+        let mut out = Vec::new();
+        Value::String("a".into()).write_cell(&mut out, &text).unwrap();
+        assert_eq!((out[0], &out[25..]), (16, &[1, 0, 0, 0, b'a'][..]));
+        out.clear();
+        Value::Null.write_cell(&mut out, &text).unwrap();
+        assert_eq!(out, [0]);
+    }
+}

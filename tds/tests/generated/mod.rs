@@ -1,5 +1,8 @@
 //! Types, values, metadata and calls that proptest makes up.
 #![allow(dead_code, reason = "every test file uses a part")]
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+pub(crate) mod response;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
