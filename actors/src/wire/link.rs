@@ -13,7 +13,8 @@ use bytes::{Buf, BytesMut};
 use tds::handshake::TlsFraming;
 
 use super::socket::Socket;
-use super::tls::{Tls, TlsError, TlsRole};
+use super::tls::{Tls, TlsRole};
+use super::tls_error::TlsError;
 
 /// Ciphertext that may wait for the socket, in bytes: four full records, enough for one large write.
 const MAX_PENDING: usize = 64 * 1024;

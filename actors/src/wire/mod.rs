@@ -6,11 +6,13 @@ mod link;
 pub(crate) mod pair;
 mod socket;
 mod tls;
+mod tls_error;
 mod trust;
 
 pub use certificates::CertificateError;
 pub(crate) use certificates::ServerCertificates;
 pub(crate) use link::{IdleCheck, Link};
 pub(crate) use socket::Socket;
-pub(crate) use tls::{TlsError, TlsRole};
+pub(crate) use tls::TlsRole;
+pub(crate) use tls_error::TlsError;
 pub(crate) use trust::{client_config, server_name};

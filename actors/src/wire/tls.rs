@@ -11,10 +11,12 @@ use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
-use rustls::{AlertDescription, CertificateError, ClientConfig, ServerConfig};
+use rustls::{ClientConfig, ServerConfig};
 use tds::handshake::TlsFraming;
 use tds::packet::HEADER_LEN;
 use tds::tls_wrap::Wrapped;
+
+use super::tls_error::TlsError;
 
 /// The largest record on the wire, in bytes: header, 16 KiB and what TLS 1.2 ciphers may add (RFC 5246, 6.2.3).
 const MAX_RECORD: usize = 5 + 16 * 1024 + 2048;
@@ -35,56 +37,6 @@ pub(crate) enum TlsRole {
     Server(Arc<ServerConfig>),
     /// We connected to the server of this name.
     Client(Arc<ClientConfig>, ServerName<'static>),
-}
-
-/// Why TLS could not be established or kept.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum TlsError {
-    /// The socket failed.
-    #[error("the connection failed: {0}")]
-    Io(#[from] io::Error),
-    /// The peer closed before the handshake was complete.
-    #[error("the peer closed the connection during the TLS handshake")]
-    Closed,
-    /// What came is not a TLS record.
-    #[error("the peer does not speak TLS (record type {kind:#04x}, length {length})")]
-    NotTls {
-        /// The first byte.
-        kind: u8,
-        /// The length that the record header announces, in bytes.
-        length: usize,
-    },
-    /// The packets around the handshake's records are malformed.
-    #[error("the TLS handshake is wrapped in malformed packets: {0}")]
-    Wrapping(#[from] tds::Malformed),
-    /// The peer's certificate is not believed.
-    #[error("{0}")]
-    Certificate(String),
-    /// The peer ended TLS with an alert.
-    #[error("the peer refused TLS: {0}")]
-    Refused(String),
-    /// Anything else that rustls found wrong.
-    #[error("TLS failed: {0}")]
-    Failed(rustls::Error),
-}
-
-impl From<rustls::Error> for TlsError {
-    fn from(error: rustls::Error) -> Self {
-        match error {
-            rustls::Error::InvalidCertificate(problem) => Self::Certificate(explain(&problem)),
-            rustls::Error::AlertReceived(alert) => Self::Refused(explain_alert(alert)),
-            other => Self::Failed(other),
-        }
-    }
-}
-
-impl From<TlsError> for io::Error {
-    fn from(error: TlsError) -> Self {
-        match error {
-            TlsError::Io(error) => error,
-            other => io::Error::new(io::ErrorKind::InvalidData, other),
-        }
-    }
 }
 
 /// A TLS session and the ciphertext received for it.
@@ -475,48 +427,6 @@ fn append(
     }
     out.truncate(before);
     Err(rustls::Error::EncryptError)
-}
-
-/// What an operator can do about a certificate that is not believed.
-fn explain(problem: &CertificateError) -> String {
-    use CertificateError::*;
-    match problem {
-        Expired | ExpiredContext { .. } => "the server's certificate has expired".to_owned(),
-        NotValidYet | NotValidYetContext { .. } => {
-            "the server's certificate is not valid yet (is the clock right?)".to_owned()
-        }
-        BadSignature => {
-            "a signature with the server's certificate cannot be verified (an authority in ca_file that has \
-                         been replaced since, or an RSA key below 2048 bits?)"
-                .to_owned()
-        }
-        UnknownIssuer => {
-            "the server's certificate is signed by an authority that is not trusted here (add it to ca_file)"
-                .to_owned()
-        }
-        NotValidForName => "the server's certificate is for another host name".to_owned(),
-        NotValidForNameContext { expected, presented } => format!(
-            "the server's certificate is not for {} but for {} (host_name names another)",
-            expected.to_str(),
-            if presented.is_empty() { "no name at all".to_owned() } else { presented.join(", ") },
-        ),
-        Revoked => "the server's certificate has been revoked".to_owned(),
-        other => format!("the server's certificate is not acceptable: {other}"),
-    }
-}
-
-fn explain_alert(alert: AlertDescription) -> String {
-    match alert {
-        AlertDescription::UnknownCA => "it does not trust our certificate's authority".to_owned(),
-        AlertDescription::BadCertificate | AlertDescription::CertificateUnknown => {
-            format!("it does not accept our certificate ({alert:?})")
-        }
-        AlertDescription::ProtocolVersion | AlertDescription::HandshakeFailure => {
-            format!("no common version or cipher ({alert:?})")
-        }
-        AlertDescription::NoApplicationProtocol => "it does not speak tds/8.0".to_owned(),
-        other => format!("{other:?}"),
-    }
 }
 
 #[cfg(test)]
