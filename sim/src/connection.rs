@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 
 use crate::fault::Fault;
 use crate::login::{self, LoginEnd};
-use crate::registry::{Seat, count};
+use crate::registry::{Entry, Seat, count};
 use crate::request::Conversation;
 use crate::response::AfterCut;
 use crate::server::Shared;
@@ -76,12 +76,12 @@ pub(crate) async fn serve(stream: TcpStream, seat: Seat, shared: Arc<Shared>) {
 
 async fn talk(wire: &SharedWire, mut seat: Seat, shared: &Arc<Shared>) -> Result<(), End> {
     if shared.faults.strikes(&Fault::HangAtAccept) {
-        return silence(wire, &seat).await;
+        return silence(wire, &seat.entry).await;
     }
     let login = Box::pin(login::log_in(wire, shared, &mut seat));
     let logged_in = match tokio::time::timeout(shared.options.login_timeout, login).await {
         Ok(Ok(logged_in)) => logged_in,
-        Ok(Err(LoginEnd::Silence)) => return silence(wire, &seat).await,
+        Ok(Err(LoginEnd::Silence)) => return silence(wire, &seat.entry).await,
         Ok(Err(LoginEnd::End(end))) => return Err(end),
         Err(_elapsed) => return Err(End::Ended),
     };
@@ -110,7 +110,7 @@ async fn converse(
             After::Drop => return Err(End::Dropped),
             After::Silence => {
                 flush(wire).await?;
-                return silence(wire, conversation.seat()).await;
+                return silence(wire, &conversation.entry()).await;
             }
         }
     }
@@ -125,7 +125,8 @@ enum Incoming {
 async fn next(
     wire: &SharedWire,
     reader: &mut MessageReader,
-    conversation: &Conversation,
+    // Alone: an engine's session may move between threads but not be shared by them.
+    conversation: &mut Conversation,
 ) -> Result<Incoming, End> {
     loop {
         {
@@ -146,13 +147,14 @@ async fn next(
                 }
             }
         }
-        let seat = conversation.seat();
-        if seat.entry.is_killed() {
+        // A session is not shared between threads, so it is not borrowed while waiting.
+        let entry = conversation.entry();
+        if entry.is_killed() {
             return Err(End::Ended);
         }
         let more = tokio::select! {
             more = fill(wire) => more?,
-            () = seat.entry.kill.notified() => return Err(End::Ended),
+            () = entry.kill.notified() => return Err(End::Ended),
         };
         if !more {
             return Err(End::Closed);
@@ -161,11 +163,11 @@ async fn next(
 }
 
 /// Reads and never answers, until the client gives up.
-async fn silence(wire: &SharedWire, seat: &Seat) -> Result<(), End> {
+async fn silence(wire: &SharedWire, entry: &Entry) -> Result<(), End> {
     loop {
         let more = tokio::select! {
             more = fill(wire) => more?,
-            () = seat.entry.kill.notified() => return Err(End::Ended),
+            () = entry.kill.notified() => return Err(End::Ended),
         };
         if !more {
             return Err(End::Closed);

@@ -10,13 +10,7 @@
 
 pub mod engine;
 
-// The engine's verbs; `canned` goes when `engine` has them.
-mod backend {
-    pub(crate) use crate::canned::{Engine, Session};
-}
-
 mod bulk;
-mod canned;
 mod connection;
 mod fault;
 mod fault_call;
