@@ -25,9 +25,10 @@ pub struct LoginProfile {
     pub type_flags: TypeFlags,
     /// The client's collation.
     pub lcid: u32,
-    /// The initial language in lower case: servers compare it without case.
+    /// The initial language, letter by letter.
     pub language: String,
-    /// The initial database in lower case.
+    /// The initial database, letter by letter: on a server with a case-sensitive collation `Sales` and `sales` are
+    /// two databases, and elsewhere telling them apart costs no more than a sub-pool.
     pub database: String,
     /// What the client offers, by number: some drivers shuffle their lists. USERAGENT is left out, it changes nothing;
     /// SESSIONRECOVERY and FEDAUTH stand without their data, which belongs to one connection.
@@ -59,8 +60,8 @@ impl LoginProfile {
             option_flags3,
             type_flags: login.type_flags,
             lcid: login.lcid,
-            language: login.language.to_lowercase(),
-            database: login.database.to_lowercase(),
+            language: login.language.clone(),
+            database: login.database.clone(),
             features,
         }
     }
@@ -110,8 +111,8 @@ mod tests {
             time_zone: 120,
             user_name: "someone".into(),
             password: "secret".into(),
-            database: "SALES".into(),
-            language: "US_English".into(),
+            database: "Sales".into(),
+            language: login().language,
             features: vec![
                 feature(FeatureId::USER_AGENT, b"1|driver 18.4|Linux 6.2"),
                 feature(FeatureId::SESSION_RECOVERY, b"state of an old connection"),
