@@ -54,7 +54,12 @@ pub(crate) struct TakenPort {
 fn ports_in_use(taken: &[TakenPort]) -> String {
     let lines = taken.iter().map(|port| {
         let TakenPort { port, what, option, why } = port;
-        format!("port {port} for {what} cannot be had: {why}; choose another with {option}")
+        match why.kind() {
+            io::ErrorKind::AddrInUse => {
+                format!("port {port} for {what} is in use; choose another with {option}")
+            }
+            _ => format!("port {port} for {what} cannot be had: {why}; choose another with {option}"),
+        }
     });
     lines.collect::<Vec<_>>().join("\n")
 }

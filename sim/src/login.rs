@@ -18,7 +18,7 @@ use tds::token::TokenKind;
 use tds::type_info::Collation;
 use tds::{Dialect, Malformed, TdsVersion, write};
 
-use crate::backend::Session;
+use crate::engine::Session;
 use crate::connection::End;
 use crate::engine::SessionOptions;
 use crate::fault::Fault;

@@ -13,7 +13,7 @@ use tds::request::{AllHeaders, BeginTransaction, SqlBatch, TransactionRequest};
 use tds::rpc::{ParamFlags, RpcRequest, Separator};
 use tds::server_message::ServerMessage;
 
-use crate::backend::Session;
+use crate::engine::Session;
 use crate::bulk::BulkRows;
 use crate::connection::{After, End};
 use crate::engine::{Cancel, IsolationLevel, Outcome, Output, Param, Procedure};
@@ -22,7 +22,7 @@ use crate::fault_call::FaultCall;
 use crate::login::LoggedIn;
 use crate::options::ServerKind;
 use crate::refusal;
-use crate::registry::{Seat, count};
+use crate::registry::{Entry, Seat, count};
 use crate::response::{AfterCut, Cut, Format, Harm, Response};
 use crate::server::Shared;
 use crate::watcher::Watcher;
@@ -63,8 +63,8 @@ impl Conversation {
         }
     }
 
-    pub(crate) fn seat(&self) -> &Seat {
-        &self.seat
+    pub(crate) fn entry(&self) -> Arc<Entry> {
+        self.seat.entry.clone()
     }
 
     /// The first armed fault that `pick` wants, of this connection or of the whole server.

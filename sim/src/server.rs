@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
-use crate::backend::Engine;
+use crate::engine::Engine;
 use crate::connection;
 use crate::engine::{EngineError, EngineOptions};
 use crate::fault::{Fault, Faults};

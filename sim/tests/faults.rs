@@ -12,6 +12,8 @@ use tds::packet::Status;
 use tds::value::Value;
 use tdsbouncer_sim::{Fault, SimHandle, SimOptions, SimServer};
 
+const NO_ERRORS: [i32; 0] = [];
+const NO_CHANGES: [EnvChange; 0] = [];
 const A_WHILE: Duration = Duration::from_millis(150);
 
 fn server() -> SimHandle {
@@ -117,9 +119,9 @@ fn a_fault_armed_by_a_client_is_its_own() {
     let server = server();
     let (mut mine, mut other) = (dial(&server).unwrap(), dial(&server).unwrap());
     assert_eq!(dones(&mine.batch("exec sim_fault 'error_on_request', 701")), [DoneStatus::FINAL]);
-    assert_eq!(errors(&other.batch("select 1")), []);
+    assert_eq!(errors(&other.batch("select 1")), NO_ERRORS);
     assert_eq!(errors(&mine.batch("select 1")), [701]);
-    assert_eq!(errors(&mine.batch("select 1")), []);
+    assert_eq!(errors(&mine.batch("select 1")), NO_ERRORS);
     assert_eq!(errors(&mine.batch("exec sim_fault 'no such fault'")), [50000]);
 }
 
@@ -132,7 +134,7 @@ fn a_reset_goes_wrong_in_each_of_its_ways() {
         client.send_batch("select 1", Status::RESET_CONNECTION);
         client.receive()
     };
-    assert_eq!(changes(&reset(Fault::ResetNotAcknowledged)), []);
+    assert_eq!(changes(&reset(Fault::ResetNotAcknowledged)), NO_CHANGES);
     assert_eq!(changes(&reset(Fault::ResetLeavesEverything)), [EnvChange::ResetDone]);
     assert_eq!(errors(&reset(Fault::ResetFails)), [18056]);
     assert!(client.is_closed());

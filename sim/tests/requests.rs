@@ -20,6 +20,8 @@ use tds::type_info::{CharInfo, Collation, MAX, TypeInfo};
 use tds::value::Value;
 use tdsbouncer_sim::{ServerKind, SimHandle, SimOptions, SimServer};
 
+const NO_ERRORS: [i32; 0] = [];
+const NO_CHANGES: [EnvChange; 0] = [];
 const PASSWORD: &str = "Sim-passw0rd";
 
 fn server() -> SimHandle {
@@ -205,7 +207,7 @@ fn a_request_must_name_the_open_transaction() {
     client.transaction = descriptor + 1;
     assert_eq!(errors(&client.batch("select 1")), [3971]);
     client.transaction = descriptor;
-    assert_eq!(errors(&client.batch("select 1")), []);
+    assert_eq!(errors(&client.batch("select 1")), NO_ERRORS);
     client.transaction(&commit());
     client.transaction = descriptor;
     assert_eq!(errors(&client.batch("select 1")), [3971]);
@@ -307,7 +309,7 @@ fn a_bulk_load_streams_in_and_counts_its_rows() {
     let mut client = client(&server);
     client.batch("create table t (n int, t nvarchar(50))");
     let tokens = client.batch("insert bulk t (n int, t nvarchar(50))");
-    assert_eq!(errors(&tokens), []);
+    assert_eq!(errors(&tokens), NO_ERRORS);
     let payload = bulk_rows(&bulk_columns(), 20_000, client.dialect.version);
     client.send(PacketType::BULK_LOAD, Status::NORMAL, &payload).unwrap();
     let tokens = client.receive();
@@ -364,9 +366,9 @@ fn before_tds_7_2_there_are_no_headers_and_no_transaction_changes() {
     let mut dial = dial(&server, ServerTls::Off);
     dial.login.tds_version = TdsVersion::V7_1_SP1;
     let mut client = Client::dial(server.addr(), &dial).unwrap();
-    assert_eq!(changes(&client.batch("begin tran")), []);
+    assert_eq!(changes(&client.batch("begin tran")), NO_CHANGES);
     assert_eq!(rows(&client.batch("select @@trancount")), [[Value::Int(1)]]);
-    assert_eq!(changes(&client.batch("commit")), []);
+    assert_eq!(changes(&client.batch("commit")), NO_CHANGES);
 }
 
 #[test]
@@ -396,7 +398,7 @@ fn babelfish_keeps_quiet_about_transactions_begun_by_text() {
     let kind = ServerKind::Babelfish;
     let server = SimServer::start(SimOptions { kind, ..SimOptions::default() }).unwrap();
     let mut client = client(&server);
-    assert_eq!(changes(&client.batch("begin tran")), []);
+    assert_eq!(changes(&client.batch("begin tran")), NO_CHANGES);
     let tokens = client.transaction(&commit());
     assert!(matches!(changes(&tokens)[..], [EnvChange::CommitTransaction(_)]));
     client.send_batch("select 1", Status::RESET_CONNECTION);

@@ -103,7 +103,9 @@ fn ask(socket: &Path, request: &Request) -> Result<String, Error> {
 
 fn as_json(columns: &[Column], rows: Vec<Vec<serde_json::Value>>) -> String {
     let objects = rows.into_iter().map(|row| {
-        let names = columns.iter().map(|column| column.name.clone());
+        // Numbers of time say their unit here; the table shows it.
+        let unit = |column: &Column| if column.kind == "duration_ms" { "_ms" } else { "" };
+        let names = columns.iter().map(|column| format!("{}{}", column.name, unit(column)));
         serde_json::Value::Object(names.zip(row).collect())
     });
     let array = serde_json::Value::Array(objects.collect());
@@ -213,11 +215,11 @@ mod tests {
 
     #[test]
     fn an_answer_is_shown_as_a_table_or_as_objects() {
-        let columns = [("bucket", "text"), ("open", "count")]
+        let columns = [("bucket", "text"), ("open", "number"), ("age", "duration_ms")]
             .map(|(name, kind)| Column { name: name.to_owned(), kind: kind.to_owned() });
-        let rows = vec![vec!["orders".into(), 12.into()], vec!["x".into(), serde_json::Value::Null]];
-        assert_eq!(as_table(&columns, &rows), "BUCKET  OPEN\norders    12\nx          -");
+        let rows = vec![vec!["orders".into(), 12.into(), 1500.into()], vec!["x".into(), 3.into(), ().into()]];
+        assert_eq!(as_table(&columns, &rows), "BUCKET  OPEN   AGE\norders    12  1.5s\nx          3     -");
         let objects: serde_json::Value = serde_json::from_str(&as_json(&columns, rows)).unwrap();
-        assert_eq!(objects[0]["open"], 12);
+        assert_eq!((&objects[0]["open"], &objects[0]["age_ms"]), (&12.into(), &1500.into()));
     }
 }

@@ -9,7 +9,9 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use tdsbouncer_config::{Admin, Bucket, ClientTls, ClientTlsMode, Config, Listener, Log, LogFormat, Pattern};
+use tdsbouncer_config::{
+    Admin, Bucket, ClientTls, ClientTlsMode, Config, Limits, Listener, Log, LogFormat, Pattern,
+};
 use tdsbouncer_sim::{SimHandle, SimOptions, SimServer, User};
 
 #[derive(Debug, clap::Args)]
@@ -104,6 +106,8 @@ fn config(args: &Args, servers: &[SimHandle], socket: &Path) -> Config {
     Config {
         health: address(args.health_port),
         metrics: address(args.metrics_port),
+        // Enough to play with, and below the usual limit of open files.
+        limits: Limits { max_clients: 5_000, ..Limits::default() },
         admin: Admin { socket: socket.to_owned(), mode: 0o600 },
         ..Config::of(vec![listener], buckets.collect())
     }

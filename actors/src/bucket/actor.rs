@@ -249,7 +249,8 @@ impl BucketState {
 
     /// While the last dial failed and nothing is open that could come home, waiting is pointless.
     fn server_is_down(&self) -> Option<AcquireError> {
-        let down = self.backed_off_until.is_some() && self.handle.shared().slots.used() == 0;
+        let backed_off = self.backed_off_until.is_some_and(|until| Instant::now() < until);
+        let down = backed_off && self.handle.shared().slots.used() == 0;
         down.then(|| self.unreachable())
     }
 
