@@ -385,11 +385,12 @@ impl BucketState {
                 let conn = self.with_expiry(dialled.conn);
                 self.put_idle(key.clone(), conn);
             }
-            // Clients did nothing wrong and must not read about a login that is not theirs.
-            Err(error @ DialError::Refused { .. })
+            // Clients did nothing wrong, and must not read about a login that is not theirs.
+            Err(DialError::Refused { messages })
                 if matches!(self.handle.settings().auth, BucketAuth::Service { .. }) =>
             {
-                self.dial_failed(&error.to_string());
+                warn!(bucket = %self.handle.name(), ?messages, "the server refused the service login");
+                self.dial_failed("it refuses the bucket's service login");
             }
             Err(DialError::Refused { messages }) => self.refused(key, messages),
             Err(error) => self.dial_failed(&error.to_string()),
