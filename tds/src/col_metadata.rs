@@ -118,7 +118,7 @@ impl ColMetadata {
         let keys = if dialect.column_encryption > 0 { KeyEntry::read_table(reader)? } else { Vec::new() };
         let mut columns = Vec::new();
         for _ in 0..count {
-            columns.push(Column::read(reader, dialect, !keys.is_empty())?);
+            columns.push(Column::read(reader, dialect)?);
         }
         Ok(Some(Self { columns, keys }))
     }
@@ -132,7 +132,7 @@ impl ColMetadata {
             KeyEntry::write_table(&self.keys, out);
         }
         for column in columns {
-            column.write(out, dialect, !self.keys.is_empty());
+            column.write(out, dialect);
         }
     }
 
@@ -144,20 +144,20 @@ impl ColMetadata {
 }
 
 impl Column {
-    fn read(reader: &mut Reader<'_>, dialect: Dialect, has_keys: bool) -> Result<Self, Malformed> {
+    fn read(reader: &mut Reader<'_>, dialect: Dialect) -> Result<Self, Malformed> {
         let user_type = read_user_type(reader, dialect)?;
         let flags = ColumnFlags(reader.u16()?);
         let type_info = TypeInfo::read(reader, dialect, Place::Column)?;
         let table = if type_info.is_text_or_image() { Some(read_table_name(reader, dialect)?) } else { None };
         let crypto = if dialect.column_encryption > 0 && flags.contains(ColumnFlags::ENCRYPTED) {
-            Some(Box::new(CryptoMetadata::read(reader, dialect, has_keys)?))
+            Some(Box::new(CryptoMetadata::read(reader, dialect, true)?))
         } else {
             None
         };
         Ok(Self { user_type, flags, type_info, table, crypto, name: reader.b_varchar()? })
     }
 
-    fn write(&self, out: &mut impl BufMut, dialect: Dialect, has_keys: bool) {
+    fn write(&self, out: &mut impl BufMut, dialect: Dialect) {
         write_user_type(self.user_type, out, dialect);
         let encrypted = self.crypto.as_ref().filter(|_| dialect.column_encryption > 0);
         out.put_u16_le(self.flags.with_encrypted(encrypted.is_some()).0);
@@ -166,7 +166,7 @@ impl Column {
             write_table_name(self.table.as_deref().unwrap_or_default(), out, dialect);
         }
         if let Some(crypto) = encrypted {
-            crypto.write(out, dialect, has_keys);
+            crypto.write(out, dialect, true);
         }
         write::b_varchar(out, &self.name);
     }

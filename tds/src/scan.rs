@@ -66,8 +66,6 @@ enum RowKind {
 struct Rows {
     /// False before the first COLMETADATA, and after one that says "no metadata".
     known: bool,
-    /// Whether the table of keys had entries.
-    has_keys: bool,
     /// Every column.
     columns: Vec<Cell>,
     /// The same, with neighbours of fixed length joined.

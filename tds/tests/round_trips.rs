@@ -208,8 +208,10 @@ proptest! {
     }
 
     #[test]
-    fn return_values((dialect, type_info, value) in typed_value(), name in "\\PC{0,20}", ordinal: u16) {
-        let token = ReturnValue::new(ordinal, name, type_info, value);
+    fn return_values(
+        (dialect, token) in generated::dialect()
+            .prop_flat_map(|dialect| (Just(dialect), generated::return_value(dialect))),
+    ) {
         let mut out = Vec::new();
         token.write(&mut out, dialect).unwrap();
         let mut reader = Reader::new(&out[1..], "a test");

@@ -102,7 +102,7 @@ impl KeyEntry {
 }
 
 impl CryptoMetadata {
-    /// `has_ordinal`: false for return values, and where the table of keys is empty.
+    /// `has_ordinal`: false for return values, which come without a table of keys.
     pub(crate) fn read(
         reader: &mut Reader<'_>,
         dialect: Dialect,

@@ -76,17 +76,13 @@ impl Cell {
     }
 
     /// ColumnData of COLMETADATA.
-    pub(super) fn read_column(
-        reader: &mut Reader<'_>,
-        dialect: Dialect,
-        has_keys: bool,
-    ) -> Result<Self, Malformed> {
+    pub(super) fn read_column(reader: &mut Reader<'_>, dialect: Dialect) -> Result<Self, Malformed> {
         skip_user_type(reader, dialect)?;
         let flags = ColumnFlags(reader.u16()?);
         let cell = Self::read(reader, dialect)?;
         cell.skip_table_name(reader, dialect)?;
         if dialect.column_encryption > 0 && flags.contains(ColumnFlags::ENCRYPTED) {
-            skip_crypto_metadata(reader, dialect, has_keys)?;
+            skip_crypto_metadata(reader, dialect, true)?;
         }
         skip_b_varchar(reader)?;
         Ok(cell)

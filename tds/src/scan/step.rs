@@ -182,10 +182,7 @@ impl Step {
             },
             Self::Keys(columns) => match reader.u16()? {
                 0 => rows.column_after(columns),
-                keys => {
-                    rows.has_keys = true;
-                    Next::Skip(0, Some(Self::Key(keys, columns)))
-                }
+                keys => Next::Skip(0, Some(Self::Key(keys, columns))),
             },
             Self::Key(left, columns) => {
                 cell::skip_key(reader)?;
@@ -195,7 +192,7 @@ impl Step {
                 }
             }
             Self::Column(left) => {
-                let cell = Cell::read_column(reader, dialect, rows.has_keys)?;
+                let cell = Cell::read_column(reader, dialect)?;
                 rows.add(cell);
                 rows.column_after(left - 1)
             }
@@ -245,7 +242,6 @@ impl Rows {
     }
 
     fn begin(&mut self) {
-        self.has_keys = false;
         self.columns.clear();
         self.strides.clear();
         self.computes.clear();

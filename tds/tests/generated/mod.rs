@@ -8,6 +8,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 use tds::col_metadata::{ColMetadata, Column, ColumnFlags, CryptoMetadata, EncryptedKey, KeyEntry};
+use tds::return_value::ReturnValue;
 use tds::rpc::{CipherInfo, ColumnOrder, ParamFlags, Parameter, TableColumn, TableType};
 use tds::type_info::{
     CharInfo, Collation, DecimalInfo, MAX, TextInfo, TypeId, TypeInfo, UdtAssembly, UdtInfo, XmlSchema,
@@ -243,11 +244,11 @@ fn variant() -> BoxedStrategy<Value> {
         .boxed()
 }
 
-fn crypto(dialect: Dialect, has_ordinal: bool) -> BoxedStrategy<CryptoMetadata> {
+fn crypto(dialect: Dialect) -> BoxedStrategy<CryptoMetadata> {
     (any::<u16>(), any::<u32>(), type_info(dialect, false), 0u8..3, name(), any::<(u8, u8)>())
         .prop_map(move |(ordinal, user_type, base_type, algorithm, name, (kind, normalization))| {
             CryptoMetadata {
-                ordinal: if has_ordinal { ordinal } else { 0 },
+                ordinal,
                 user_type,
                 base_type,
                 algorithm,
@@ -277,9 +278,9 @@ fn keys(dialect: Dialect) -> BoxedStrategy<Vec<KeyEntry>> {
     vec(entry, 0..3).boxed()
 }
 
-pub(crate) fn column(dialect: Dialect, has_keys: bool) -> BoxedStrategy<Column> {
+pub(crate) fn column(dialect: Dialect) -> BoxedStrategy<Column> {
     let encrypted = if dialect.column_encryption > 0 {
-        proptest::option::of(crypto(dialect, has_keys)).boxed()
+        proptest::option::of(crypto(dialect)).boxed()
     } else {
         Just(None).boxed()
     };
@@ -298,11 +299,7 @@ pub(crate) fn column(dialect: Dialect, has_keys: bool) -> BoxedStrategy<Column> 
 }
 
 pub(crate) fn metadata(dialect: Dialect) -> BoxedStrategy<ColMetadata> {
-    keys(dialect)
-        .prop_flat_map(move |keys| {
-            let has_keys = !keys.is_empty();
-            (vec(column(dialect, has_keys), 0..12), Just(keys))
-        })
+    (vec(column(dialect), 0..12), keys(dialect))
         .prop_map(|(columns, keys)| ColMetadata { columns, keys })
         .boxed()
 }
@@ -374,6 +371,32 @@ pub(crate) fn parameter(dialect: Dialect) -> BoxedStrategy<Parameter> {
         .prop_map(|(name, flags, type_info, value, cipher)| {
             let encrypted = if cipher.is_some() { ParamFlags::ENCRYPTED.0 } else { 0 };
             Parameter { name, flags: ParamFlags(flags | encrypted), type_info, value, cipher }
+        })
+        .boxed()
+}
+
+/// An output parameter, possibly an encrypted one.
+pub(crate) fn return_value(dialect: Dialect) -> BoxedStrategy<ReturnValue> {
+    let typed = type_info(dialect, false).prop_flat_map(|type_info| {
+        let value = value(&type_info);
+        (Just(type_info), value)
+    });
+    let crypto = if dialect.column_encryption > 0 {
+        proptest::option::of(crypto(dialect)).boxed()
+    } else {
+        Just(None).boxed()
+    };
+    (typed, any::<(u16, u8, u16)>(), name(), crypto)
+        .prop_map(|((type_info, value), (ordinal, status, user_type), name, crypto)| {
+            let mut token = ReturnValue::new(ordinal, name, type_info, value);
+            token.status = status;
+            token.user_type = u32::from(user_type);
+            if let Some(crypto) = crypto {
+                token.flags = ColumnFlags::ENCRYPTED;
+                // A return value has no table of keys to point into.
+                token.crypto = Some(Box::new(CryptoMetadata { ordinal: 0, ..crypto }));
+            }
+            token
         })
         .boxed()
 }

@@ -7,7 +7,6 @@ use tds::col_metadata::{ColMetadata, Column};
 use tds::done::{Done, DoneKind, DoneStatus};
 use tds::env_change::EnvChange;
 use tds::feature::{Feature, FeatureId, write_feature_ext_ack};
-use tds::return_value::ReturnValue;
 use tds::scan::Event;
 use tds::server_message::ServerMessage;
 use tds::session_state::{SessionState, State};
@@ -15,7 +14,7 @@ use tds::token::TokenKind;
 use tds::type_info::TypeInfo;
 use tds::{Dialect, row};
 
-use super::{dialect, result_set, type_info, value};
+use super::{dialect, result_set, return_value, type_info, value};
 
 /// Some tokens as bytes, and what the scanner must say about them.
 #[derive(Clone, Debug, Default)]
@@ -160,14 +159,9 @@ fn compute(dialect: Dialect) -> BoxedStrategy<Tokens> {
         .boxed()
 }
 
-fn return_value(dialect: Dialect) -> BoxedStrategy<Tokens> {
-    let typed = type_info(dialect, false).prop_flat_map(|type_info| {
-        let value = value(&type_info);
-        (Just(type_info), value)
-    });
-    (typed, any::<u16>(), "\\PC{0,9}")
-        .prop_map(move |((type_info, value), ordinal, name)| {
-            let token = ReturnValue::new(ordinal, name, type_info, value);
+fn output(dialect: Dialect) -> BoxedStrategy<Tokens> {
+    return_value(dialect)
+        .prop_map(move |token| {
             let mut out = Vec::new();
             token.write(&mut out, dialect).unwrap();
             Tokens { report: Some(format!("ReturnValue {token:?}")), bytes: out }
@@ -234,7 +228,7 @@ fn tokens(dialect: Dialect) -> BoxedStrategy<Tokens> {
     prop_oneof![
         4 => rows(dialect),
         1 => compute(dialect),
-        2 => return_value(dialect),
+        2 => output(dialect),
         2 => counted(),
         1 => session_state(),
         3 => done().prop_map(move |done| {
