@@ -69,6 +69,7 @@ pub(super) struct AppLocks {
 
 impl AppLocks {
     /// Takes a lock; the flag says whether it had to wait.
+    #[expect(clippy::too_many_arguments, reason = "sp_getapplock has as many")]
     pub(super) fn acquire(
         &self,
         spid: u16,
@@ -83,14 +84,27 @@ impl AppLocks {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let mut had_to_wait = false;
         loop {
-            let blocked = held.iter().any(|h| h.spid != spid && h.database == database && h.resource == resource && !h.mode.compatible(mode));
+            let blocked = held.iter().any(|h| {
+                h.spid != spid && h.database == database && h.resource == resource && !h.mode.compatible(mode)
+            });
             if !blocked {
                 let own = held.iter_mut().find(|h| {
-                    h.spid == spid && h.database == database && h.resource == resource && h.mode == mode && h.transaction == transaction
+                    h.spid == spid
+                        && h.database == database
+                        && h.resource == resource
+                        && h.mode == mode
+                        && h.transaction == transaction
                 });
                 match own {
                     Some(own) => own.count += 1,
-                    None => held.push(Held { database: database.into(), resource: resource.into(), spid, mode, transaction, count: 1 }),
+                    None => held.push(Held {
+                        database: database.into(),
+                        resource: resource.into(),
+                        spid,
+                        mode,
+                        transaction,
+                        count: 1,
+                    }),
                 }
                 return (Waited::Granted, had_to_wait);
             }
@@ -102,7 +116,10 @@ impl AppLocks {
             if left.is_zero() {
                 return (Waited::TimedOut, true);
             }
-            let (again, _) = self.bell.wait_timeout(held, left.min(Duration::from_millis(20))).unwrap_or_else(PoisonError::into_inner);
+            let (again, _) = self
+                .bell
+                .wait_timeout(held, left.min(Duration::from_millis(20)))
+                .unwrap_or_else(PoisonError::into_inner);
             held = again;
         }
     }
@@ -110,7 +127,9 @@ impl AppLocks {
     /// Gives one hold back; false if there was none.
     pub(super) fn release(&self, spid: u16, database: &str, resource: &str, transaction: bool) -> bool {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(at) = held.iter().position(|h| h.spid == spid && h.database == database && h.resource == resource && h.transaction == transaction) else {
+        let Some(at) = held.iter().position(|h| {
+            h.spid == spid && h.database == database && h.resource == resource && h.transaction == transaction
+        }) else {
             return false;
         };
         held[at].count -= 1;
@@ -131,7 +150,14 @@ impl AppLocks {
     /// The mode in which a session holds a resource.
     pub(super) fn mode(&self, spid: u16, database: &str, resource: &str, transaction: bool) -> Option<Mode> {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.iter().find(|h| h.spid == spid && h.database == database && h.resource == resource && h.transaction == transaction).map(|h| h.mode)
+        held.iter()
+            .find(|h| {
+                h.spid == spid
+                    && h.database == database
+                    && h.resource == resource
+                    && h.transaction == transaction
+            })
+            .map(|h| h.mode)
     }
 
     /// Whether a session holds any lock as its session.

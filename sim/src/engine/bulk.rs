@@ -19,10 +19,17 @@ impl Session {
         for (name, ty) in columns {
             let at = object.column(name).ok_or_else(|| no_column(name))?;
             let column = &object.columns[at];
-            let out = OutColumn { nullable: column.nullable, identity: column.identity.is_some(), ..OutColumn::new(&column.name, *ty) };
+            let out = OutColumn {
+                nullable: column.nullable,
+                identity: column.identity.is_some(),
+                ..OutColumn::new(&column.name, *ty)
+            };
             wire.push(out.wire());
         }
-        self.bulk = Some(BulkTarget { table: [object.database.clone(), object.schema.clone(), object.name.clone()], columns: wire });
+        self.bulk = Some(BulkTarget {
+            table: [object.database.clone(), object.schema.clone(), object.name.clone()],
+            columns: wire,
+        });
         Ok(())
     }
 
@@ -38,7 +45,13 @@ impl Session {
         let target = self.bulk.take();
         self.request(out, cancel, false, true, |session, emit| {
             let Some(target) = target else {
-                return Err(SqlError::new(4004, 16, 1, "A bulk load message came without an INSERT BULK statement.").into());
+                return Err(SqlError::new(
+                    4004,
+                    16,
+                    1,
+                    "A bulk load message came without an INSERT BULK statement.",
+                )
+                .into());
             };
             let [database, schema, name] = target.table;
             let object = session.writable(&Name { database, schema, name })?;

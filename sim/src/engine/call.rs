@@ -49,13 +49,34 @@ impl Answer {
 }
 
 const BY_ID: [&str; 16] = [
-    "", "sp_cursor", "sp_cursoropen", "sp_cursorprepare", "sp_cursorexecute", "sp_cursorprepexec", "sp_cursorunprepare", "sp_cursorfetch",
-    "sp_cursoroption", "sp_cursorclose", "sp_executesql", "sp_prepare", "sp_execute", "sp_prepexec", "sp_prepexecrpc", "sp_unprepare",
+    "",
+    "sp_cursor",
+    "sp_cursoropen",
+    "sp_cursorprepare",
+    "sp_cursorexecute",
+    "sp_cursorprepexec",
+    "sp_cursorunprepare",
+    "sp_cursorfetch",
+    "sp_cursoroption",
+    "sp_cursorclose",
+    "sp_executesql",
+    "sp_prepare",
+    "sp_execute",
+    "sp_prepexec",
+    "sp_prepexecrpc",
+    "sp_unprepare",
 ];
 
 impl Session {
     /// Runs an RPC. `last` is false if more calls of the same message follow.
-    pub fn call(&mut self, procedure: &Procedure, params: Vec<Param>, last: bool, out: &mut dyn Output, cancel: &Cancel) -> Outcome {
+    pub fn call(
+        &mut self,
+        procedure: &Procedure,
+        params: Vec<Param>,
+        last: bool,
+        out: &mut dyn Output,
+        cancel: &Cancel,
+    ) -> Outcome {
         let name = match procedure {
             Procedure::Id(id) => BY_ID.get(usize::from(*id)).copied().unwrap_or("").to_string(),
             Procedure::Name(name) => name.clone(),
@@ -97,7 +118,11 @@ impl Session {
             ProcedureRef::Variable(variable) => {
                 let value = self.variable(variable).ok_or_else(|| undeclared(variable))?;
                 let parts = super::metadata::name_parts(value.value.as_str().unwrap_or(""));
-                Name { name: parts[0].clone(), schema: parts.get(1).cloned().unwrap_or_default(), database: parts.get(2).cloned().unwrap_or_default() }
+                Name {
+                    name: parts[0].clone(),
+                    schema: parts.get(1).cloned().unwrap_or_default(),
+                    database: parts.get(2).cloned().unwrap_or_default(),
+                }
             }
         };
         let mut args = Vec::new();
@@ -111,7 +136,13 @@ impl Session {
                 Some(sqlparser::ast::Expr::Identifier(ident)) if arg.output => Some(ident.value.clone()),
                 _ => None,
             });
-            args.push(Arg { name: arg.name.clone().unwrap_or_default(), ty, value, output: arg.output, default: arg.value.is_none() });
+            args.push(Arg {
+                name: arg.name.clone().unwrap_or_default(),
+                ty,
+                value,
+                output: arg.output,
+                default: arg.value.is_none(),
+            });
         }
         emit.depth += 1;
         let result = self.invoke(&name, &args, emit);
@@ -135,15 +166,22 @@ impl Session {
     fn invoke(&mut self, name: &Name, args: &[Arg], emit: &mut Emit<'_>) -> Result<Answer, Stop> {
         let lower = name.name.to_ascii_lowercase();
         let system = lower.starts_with("sp_") || lower.starts_with("xp_");
-        if system && (name.schema.is_empty() || name.schema.eq_ignore_ascii_case("sys") || name.schema.eq_ignore_ascii_case("dbo")) {
-            if let Some(answer) = self.system_procedure(&lower, args, emit)? {
-                return Ok(answer);
-            }
+        if system
+            && (name.schema.is_empty()
+                || name.schema.eq_ignore_ascii_case("sys")
+                || name.schema.eq_ignore_ascii_case("dbo"))
+            && let Some(answer) = self.system_procedure(&lower, args, emit)?
+        {
+            return Ok(answer);
         }
-        let object = self.find_object(name)?.filter(|o| o.kind == ObjectType::Procedure).ok_or_else(|| no_procedure(&name.to_string()))?;
+        let object = self
+            .find_object(name)?
+            .filter(|o| o.kind == ObjectType::Procedure)
+            .ok_or_else(|| no_procedure(&name.to_string()))?;
         let (params, statements) = parse::procedure(&object.text)?;
         let values = self.arguments_for(&object.name, &params, args)?;
-        let variables: Vec<(String, SqlType, Datum)> = params.iter().zip(&values).map(|(p, v)| (p.name.clone(), p.ty, v.0.clone())).collect();
+        let variables: Vec<(String, SqlType, Datum)> =
+            params.iter().zip(&values).map(|(p, v)| (p.name.clone(), p.ty, v.0.clone())).collect();
         let (status, after) = self.scoped(&object.name, &statements, variables, emit)?;
         let outputs = params
             .iter()
@@ -156,15 +194,39 @@ impl Session {
     }
 
     /// Arguments by position and name, brought to the parameters' types; with each the argument that it came from.
-    #[expect(clippy::type_complexity, reason = "value and argument number")]
-    fn arguments_for(&self, procedure: &str, params: &[ParamDef], args: &[Arg]) -> Result<Vec<(Datum, Option<usize>)>, Stop> {
+    fn arguments_for(
+        &self,
+        procedure: &str,
+        params: &[ParamDef],
+        args: &[Arg],
+    ) -> Result<Vec<(Datum, Option<usize>)>, Stop> {
         let mut slots: Vec<Option<usize>> = vec![None; params.len()];
         for (at, arg) in args.iter().enumerate() {
-            let place = if arg.name.is_empty() { Some(at).filter(|at| *at < params.len()) } else { params.iter().position(|p| p.name.eq_ignore_ascii_case(&arg.name)) };
+            let place = if arg.name.is_empty() {
+                Some(at).filter(|at| *at < params.len())
+            } else {
+                params.iter().position(|p| p.name.eq_ignore_ascii_case(&arg.name))
+            };
             match place {
                 Some(place) => slots[place] = Some(at),
-                None if arg.name.is_empty() => return Err(SqlError::new(8144, 16, 2, format!("Procedure or function {procedure} has too many arguments specified.")).into()),
-                None => return Err(SqlError::new(8145, 16, 2, format!("{} is not a parameter for procedure {procedure}.", arg.name)).into()),
+                None if arg.name.is_empty() => {
+                    return Err(SqlError::new(
+                        8144,
+                        16,
+                        2,
+                        format!("Procedure or function {procedure} has too many arguments specified."),
+                    )
+                    .into());
+                }
+                None => {
+                    return Err(SqlError::new(
+                        8145,
+                        16,
+                        2,
+                        format!("{} is not a parameter for procedure {procedure}.", arg.name),
+                    )
+                    .into());
+                }
             }
         }
         let mut values = Vec::new();
@@ -185,16 +247,25 @@ impl Session {
 
     /// Runs parameterized text, as sp_executesql does. `args` are those after the definitions; `first` is the number of
     /// the first of them in the call.
-    fn execute_text(&mut self, text: &str, definitions: &str, args: &[Arg], first: usize, emit: &mut Emit<'_>) -> Result<Answer, Stop> {
+    fn execute_text(
+        &mut self,
+        text: &str,
+        definitions: &str,
+        args: &[Arg],
+        first: usize,
+        emit: &mut Emit<'_>,
+    ) -> Result<Answer, Stop> {
         let params = parse::parameters(definitions)?;
         for (at, param) in params.iter().enumerate() {
-            let given = args.iter().any(|a| a.name.eq_ignore_ascii_case(&param.name)) || args.get(at).is_some_and(|a| a.name.is_empty());
+            let given = args.iter().any(|a| a.name.eq_ignore_ascii_case(&param.name))
+                || args.get(at).is_some_and(|a| a.name.is_empty());
             if !given {
                 return Err(SqlError::new(8178, 16, 1, format!("The parameterized query '({definitions}){}' expects the parameter '{}', which was not supplied.", text.chars().take(100).collect::<String>(), param.name)).into());
             }
         }
         let values = self.arguments_for("sp_executesql", &params, args)?;
-        let variables = params.iter().zip(&values).map(|(p, v)| (p.name.clone(), p.ty, v.0.clone())).collect();
+        let variables =
+            params.iter().zip(&values).map(|(p, v)| (p.name.clone(), p.ty, v.0.clone())).collect();
         // sp_executesql answers with DONEINPROCs of the level it was called at.
         emit.depth = emit.depth.saturating_sub(1);
         let result = self.run_inner(text, variables, emit);
@@ -204,7 +275,9 @@ impl Session {
             .iter()
             .zip(values)
             .zip(after)
-            .filter_map(|((p, v), after)| v.1.filter(|at| p.output || args[*at].output).map(|at| (at + first, p.ty, after.2)))
+            .filter_map(|((p, v), after)| {
+                v.1.filter(|at| p.output || args[*at].output).map(|at| (at + first, p.ty, after.2))
+            })
             .collect();
         Ok(Answer { status: self.error.min(0), outputs })
     }
@@ -225,16 +298,34 @@ impl Session {
             self.declare(&param.name, param.ty, Datum::Null);
         }
         let columns = statements.iter().find_map(|s| match &s.body {
-            Body::Select(query) => Binder::new(self).select(query).ok().filter(|b| b.assigns.is_none() && b.into.is_none()).map(|b| b.columns),
+            Body::Select(query) => Binder::new(self)
+                .select(query)
+                .ok()
+                .filter(|b| b.assigns.is_none() && b.into.is_none())
+                .map(|b| b.columns),
             _ => None,
         });
         self.leave_frame();
         columns
     }
 
-    fn system_procedure(&mut self, name: &str, args: &[Arg], emit: &mut Emit<'_>) -> Result<Option<Answer>, Stop> {
+    fn system_procedure(
+        &mut self,
+        name: &str,
+        args: &[Arg],
+        emit: &mut Emit<'_>,
+    ) -> Result<Option<Answer>, Stop> {
         let text = |at: usize| args.get(at).map(Arg::text).unwrap_or_default();
-        let missing = || Stop::from(SqlError::new(201, 16, 4, format!("Procedure or function '{name}' expects parameter '@handle', which was not supplied.")));
+        let missing = || {
+            Stop::from(SqlError::new(
+                201,
+                16,
+                4,
+                format!(
+                    "Procedure or function '{name}' expects parameter '@handle', which was not supplied."
+                ),
+            ))
+        };
         let handle_at = |at: usize| args.get(at).and_then(Arg::int).ok_or_else(missing);
         Ok(Some(match name {
             "sp_executesql" => {
@@ -255,7 +346,9 @@ impl Session {
             }
             "sp_execute" => {
                 let handle = handle_at(0)?;
-                let Some(prepared) = self.prepared.get(&handle).cloned() else { return Err(no_handle(handle).into()) };
+                let Some(prepared) = self.prepared.get(&handle).cloned() else {
+                    return Err(no_handle(handle).into());
+                };
                 self.execute_text(&prepared.text, &prepared.definitions, &args[1..], 1, emit)?
             }
             "sp_prepexec" => {
@@ -265,14 +358,19 @@ impl Session {
                 let statement = text(2);
                 parse::batch(&statement)?;
                 let handle = self.prepare(text(1), statement.clone(), false);
-                let mut answer = self.execute_text(&statement, &text(1), args.get(3..).unwrap_or_default(), 3, emit)?;
+                let mut answer =
+                    self.execute_text(&statement, &text(1), args.get(3..).unwrap_or_default(), 3, emit)?;
                 answer.outputs.insert(0, (0, SqlType::INT, Datum::Int(handle)));
                 answer
             }
             "sp_prepexecrpc" => {
                 let call = text(1);
                 let parts = super::metadata::name_parts(&call);
-                let target = Name { name: parts[0].clone(), schema: parts.get(1).cloned().unwrap_or_default(), ..Name::default() };
+                let target = Name {
+                    name: parts[0].clone(),
+                    schema: parts.get(1).cloned().unwrap_or_default(),
+                    ..Name::default()
+                };
                 let handle = self.prepare(String::new(), format!("EXEC {call}"), false);
                 let mut answer = self.invoke(&target, args.get(2..).unwrap_or_default(), emit)?;
                 answer.outputs.iter_mut().for_each(|o| o.0 += 2);
@@ -286,7 +384,14 @@ impl Session {
                 }
                 Answer::ok()
             }
-            "sp_cursoropen" => self.cursor_open(args, 1, &text(1), args.get(4).map(Arg::text).unwrap_or_default(), args.get(5..).unwrap_or_default(), emit)?,
+            "sp_cursoropen" => self.cursor_open(
+                args,
+                1,
+                &text(1),
+                args.get(4).map(Arg::text).unwrap_or_default(),
+                args.get(5..).unwrap_or_default(),
+                emit,
+            )?,
             "sp_cursorprepare" => {
                 let statement = text(2);
                 parse::batch(&statement)?;
@@ -295,15 +400,31 @@ impl Session {
             }
             "sp_cursorexecute" => {
                 let handle = handle_at(0)?;
-                let Some(prepared) = self.prepared.get(&handle).filter(|p| p.cursor).cloned() else { return Err(no_handle(handle).into()) };
-                let mut answer = self.cursor_open(args.get(1..).unwrap_or_default(), 0, &prepared.text, prepared.definitions, args.get(5..).unwrap_or_default(), emit)?;
+                let Some(prepared) = self.prepared.get(&handle).filter(|p| p.cursor).cloned() else {
+                    return Err(no_handle(handle).into());
+                };
+                let mut answer = self.cursor_open(
+                    args.get(1..).unwrap_or_default(),
+                    0,
+                    &prepared.text,
+                    prepared.definitions,
+                    args.get(5..).unwrap_or_default(),
+                    emit,
+                )?;
                 answer.outputs.iter_mut().for_each(|o| o.0 += 1);
                 answer
             }
             "sp_cursorprepexec" => {
                 let statement = text(3);
                 let handle = self.prepare(text(2), statement.clone(), true);
-                let mut answer = self.cursor_open(args.get(1..).unwrap_or_default(), 0, &statement, text(2), args.get(7..).unwrap_or_default(), emit)?;
+                let mut answer = self.cursor_open(
+                    args.get(1..).unwrap_or_default(),
+                    0,
+                    &statement,
+                    text(2),
+                    args.get(7..).unwrap_or_default(),
+                    emit,
+                )?;
                 for output in &mut answer.outputs {
                     output.0 = match output.0 {
                         0 => 1,
@@ -337,10 +458,24 @@ impl Session {
 
     /// sp_cursoropen: `@cursor OUTPUT, @stmt, @scrollopt OUTPUT, @ccopt OUTPUT, @rows OUTPUT, @paramdef, …`, or the tail
     /// of it that sp_cursorexecute has; `skip` is 1 if the statement is among `args`.
-    fn cursor_open(&mut self, args: &[Arg], skip: usize, text: &str, definitions: String, values: &[Arg], emit: &mut Emit<'_>) -> Result<Answer, Stop> {
-        let (definitions, values) = if skip == 1 { (args.get(5).map(Arg::text).unwrap_or_default(), args.get(6..).unwrap_or_default()) } else { (definitions, values) };
+    fn cursor_open(
+        &mut self,
+        args: &[Arg],
+        skip: usize,
+        text: &str,
+        definitions: String,
+        values: &[Arg],
+        emit: &mut Emit<'_>,
+    ) -> Result<Answer, Stop> {
+        let (definitions, values) = if skip == 1 {
+            (args.get(5).map(Arg::text).unwrap_or_default(), args.get(6..).unwrap_or_default())
+        } else {
+            (definitions, values)
+        };
         let statements = parse::batch(text)?;
-        let query = statements.iter().find_map(|s| if let Body::Select(query) = &s.body { Some(query.clone()) } else { None });
+        let query = statements
+            .iter()
+            .find_map(|s| if let Body::Select(query) = &s.body { Some(query.clone()) } else { None });
         let Some(query) = query else {
             return Err(SqlError::new(16945, 16, 1, "The cursor was not declared.").into());
         };
@@ -358,7 +493,8 @@ impl Session {
         let count = rows.len() as i64;
         emit.columns(&columns)?;
         emit.done(0xC1, Some(0), false)?;
-        let cursor = Cursor { query: None, columns, rows: Some(rows), position: 0, scroll: true, buffer: (1, 0) };
+        let cursor =
+            Cursor { query: None, columns, rows: Some(rows), position: 0, scroll: true, buffer: (1, 0) };
         self.cursors.insert(api_cursor(handle), cursor);
         self.cursor_rows = count;
         let given = |at: usize| args.get(at).and_then(Arg::int).unwrap_or(1);
@@ -385,7 +521,10 @@ impl Session {
         if kind & 0x100 != 0 {
             // INFO: where the cursor is, and how many rows it has.
             let position = cursor.buffer.0.min(len);
-            return Ok(Answer { status: 0, outputs: vec![(2, SqlType::INT, Datum::Int(position)), (3, SqlType::INT, Datum::Int(len))] });
+            return Ok(Answer {
+                status: 0,
+                outputs: vec![(2, SqlType::INT, Datum::Int(position)), (3, SqlType::INT, Datum::Int(len))],
+            });
         }
         let wanted = wanted.clamp(0, 1_000_000);
         let (start, held) = cursor.buffer;
@@ -398,13 +537,22 @@ impl Session {
             0x10 => row,
             0x20 => start + row,
             0x80 => start,
-            _ => return Err(SqlError::new(16902, 16, 8, "sp_cursorfetch: The value of parameter 'fetchtype' is invalid.").into()),
+            _ => {
+                return Err(SqlError::new(
+                    16902,
+                    16,
+                    8,
+                    "sp_cursorfetch: The value of parameter 'fetchtype' is invalid.",
+                )
+                .into());
+            }
         };
         let first = next.clamp(1, len + 1);
         let count = (len + 1 - first).min(wanted + (next - first).min(0)).max(0);
         cursor.buffer = (first, count);
         let columns = cursor.columns.clone();
-        let rows: Vec<Vec<Datum>> = cursor.rows.iter().flatten().skip(first as usize - 1).take(count as usize).cloned().collect();
+        let rows: Vec<Vec<Datum>> =
+            cursor.rows.iter().flatten().skip(first as usize - 1).take(count as usize).cloned().collect();
         emit.columns(&columns)?;
         for row in &rows {
             emit.row(&columns, row)?;
@@ -415,7 +563,12 @@ impl Session {
     }
 
     /// A one-result answer of a system procedure.
-    pub(super) fn answer_rows(&mut self, columns: &[OutColumn], rows: &[Vec<Datum>], emit: &mut Emit<'_>) -> Result<Answer, Stop> {
+    pub(super) fn answer_rows(
+        &mut self,
+        columns: &[OutColumn],
+        rows: &[Vec<Datum>],
+        emit: &mut Emit<'_>,
+    ) -> Result<Answer, Stop> {
         emit.columns(columns)?;
         for row in rows {
             emit.row(columns, row)?;

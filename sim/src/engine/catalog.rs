@@ -51,7 +51,15 @@ pub(super) struct ColumnInfo {
 
 impl ColumnInfo {
     pub(super) fn new(id: i32, name: &str, ty: SqlType, nullable: bool) -> ColumnInfo {
-        ColumnInfo { id, name: name.to_string(), ty: ty.pack(), nullable, identity: None, default: None, computed: None }
+        ColumnInfo {
+            id,
+            name: name.to_string(),
+            ty: ty.pack(),
+            nullable,
+            identity: None,
+            default: None,
+            computed: None,
+        }
     }
     pub(super) fn ty(&self) -> SqlType {
         SqlType::unpack(self.ty)
@@ -141,7 +149,11 @@ pub(super) fn create_temporary(connection: &Connection) -> rusqlite::Result<()> 
 }
 
 fn place(name: &str) -> &'static str {
-    if name.starts_with('@') || name.starts_with('#') && !name.starts_with("##") { "temp.sys_temp" } else { "main.sys_objects" }
+    if name.starts_with('@') || name.starts_with('#') && !name.starts_with("##") {
+        "temp.sys_temp"
+    } else {
+        "main.sys_objects"
+    }
 }
 
 fn read(def: &str) -> Option<Arc<Object>> {
@@ -149,7 +161,12 @@ fn read(def: &str) -> Option<Arc<Object>> {
 }
 
 /// Finds an object by its full name.
-pub(super) fn find(connection: &Connection, database: &str, schema: &str, name: &str) -> rusqlite::Result<Option<Arc<Object>>> {
+pub(super) fn find(
+    connection: &Connection,
+    database: &str,
+    schema: &str,
+    name: &str,
+) -> rusqlite::Result<Option<Arc<Object>>> {
     let place = place(name);
     let def: Option<String> = if place == "temp.sys_temp" {
         connection
@@ -158,7 +175,9 @@ pub(super) fn find(connection: &Connection, database: &str, schema: &str, name: 
             .optional()?
     } else {
         connection
-            .prepare_cached("SELECT def FROM main.sys_objects WHERE db = ?1 AND schema_name = ?2 AND name = ?3")?
+            .prepare_cached(
+                "SELECT def FROM main.sys_objects WHERE db = ?1 AND schema_name = ?2 AND name = ?3",
+            )?
             .query_row([database, schema, name], |row| row.get(0))
             .optional()?
     };
@@ -168,7 +187,8 @@ pub(super) fn find(connection: &Connection, database: &str, schema: &str, name: 
 /// Every object of a database; a session's own temporary tables for tempdb.
 pub(super) fn list(connection: &Connection, database: &str) -> rusqlite::Result<Vec<Arc<Object>>> {
     let mut objects = Vec::new();
-    let mut statement = connection.prepare_cached("SELECT def FROM main.sys_objects WHERE db = ?1 ORDER BY id")?;
+    let mut statement =
+        connection.prepare_cached("SELECT def FROM main.sys_objects WHERE db = ?1 ORDER BY id")?;
     let mut rows = statement.query([database])?;
     while let Some(row) = rows.next()? {
         objects.extend(read(&row.get::<_, String>(0)?));
@@ -185,10 +205,13 @@ pub(super) fn list(connection: &Connection, database: &str) -> rusqlite::Result<
 
 /// Writes an object, new or changed.
 pub(super) fn store(connection: &Connection, object: &Object) -> rusqlite::Result<()> {
-    let def = serde_json::to_string(object).map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))?;
+    let def =
+        serde_json::to_string(object).map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))?;
     let place = place(&object.name);
     connection.execute(
-        &format!("INSERT OR REPLACE INTO {place}(id, db, schema_name, name, def) VALUES (?1, ?2, ?3, ?4, ?5)"),
+        &format!(
+            "INSERT OR REPLACE INTO {place}(id, db, schema_name, name, def) VALUES (?1, ?2, ?3, ?4, ?5)"
+        ),
         params![object.id, object.database, object.schema, object.name, def],
     )?;
     Ok(())
@@ -202,7 +225,12 @@ pub(super) fn remove(connection: &Connection, object: &Object) -> rusqlite::Resu
 
 /// The schemas of a database beside the built-in ones.
 pub(super) fn schemas(connection: &Connection, database: &str) -> rusqlite::Result<Vec<(i64, String)>> {
-    let mut schemas = vec![(1, "dbo".to_string()), (2, "guest".into()), (3, "INFORMATION_SCHEMA".into()), (4, "sys".into())];
+    let mut schemas = vec![
+        (1, "dbo".to_string()),
+        (2, "guest".into()),
+        (3, "INFORMATION_SCHEMA".into()),
+        (4, "sys".into()),
+    ];
     let mut statement = connection.prepare_cached("SELECT id, name FROM main.sys_schemas WHERE db = ?1")?;
     let mut rows = statement.query([database])?;
     while let Some(row) = rows.next()? {

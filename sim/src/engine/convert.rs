@@ -28,17 +28,41 @@ fn failed(from: SqlType, to: SqlType, text: &str) -> SqlError {
             245,
             16,
             1,
-            format!("Conversion failed when converting the {} value '{text}' to data type {to_name}.", from.base_name()),
+            format!(
+                "Conversion failed when converting the {} value '{text}' to data type {to_name}.",
+                from.base_name()
+            ),
         ),
-        Kind::Uuid => SqlError::new(8169, 16, 2, "Conversion failed when converting from a character string to uniqueidentifier."),
-        Kind::DateTime | Kind::Date | Kind::Time | Kind::DateTime2 | Kind::DateTimeOffset => {
-            SqlError::new(241, 16, 1, "Conversion failed when converting date and/or time from character string.")
-        }
-        Kind::SmallDateTime => SqlError::new(295, 16, 3, "Conversion failed when converting character string to smalldatetime data type."),
-        Kind::Money | Kind::SmallMoney => {
-            SqlError::new(235, 16, 0, "Cannot convert a char value to money. The char value has incorrect syntax.")
-        }
-        _ => SqlError::new(8114, 16, 5, format!("Error converting data type {} to {to_name}.", from.base_name())),
+        Kind::Uuid => SqlError::new(
+            8169,
+            16,
+            2,
+            "Conversion failed when converting from a character string to uniqueidentifier.",
+        ),
+        Kind::DateTime | Kind::Date | Kind::Time | Kind::DateTime2 | Kind::DateTimeOffset => SqlError::new(
+            241,
+            16,
+            1,
+            "Conversion failed when converting date and/or time from character string.",
+        ),
+        Kind::SmallDateTime => SqlError::new(
+            295,
+            16,
+            3,
+            "Conversion failed when converting character string to smalldatetime data type.",
+        ),
+        Kind::Money | Kind::SmallMoney => SqlError::new(
+            235,
+            16,
+            0,
+            "Cannot convert a char value to money. The char value has incorrect syntax.",
+        ),
+        _ => SqlError::new(
+            8114,
+            16,
+            5,
+            format!("Error converting data type {} to {to_name}.", from.base_name()),
+        ),
     }
 }
 
@@ -47,7 +71,11 @@ fn disallowed(from: SqlType, to: SqlType) -> SqlError {
         529,
         16,
         2,
-        format!("Explicit conversion from data type {} to {} is not allowed.", from.base_name(), to.base_name()),
+        format!(
+            "Explicit conversion from data type {} to {} is not allowed.",
+            from.base_name(),
+            to.base_name()
+        ),
     )
 }
 
@@ -108,7 +136,9 @@ fn to_integer(value: Datum, from: SqlType, to: SqlType) -> Result<Datum, SqlErro
         Datum::Int(n) if from.kind == Kind::DateTime => {
             i128::from(n.div_euclid(25_920_000)) + i128::from(n.rem_euclid(25_920_000) >= 12_960_000)
         }
-        Datum::Int(n) if from.kind == Kind::SmallDateTime => i128::from(n.div_euclid(1440)) + i128::from(n.rem_euclid(1440) >= 720),
+        Datum::Int(n) if from.kind == Kind::SmallDateTime => {
+            i128::from(n.div_euclid(1440)) + i128::from(n.rem_euclid(1440) >= 720)
+        }
         Datum::Int(_) | Datum::Offset(..) if from.is_temporal() => return Err(disallowed(from, to)),
         Datum::Int(n) => i128::from(n),
         Datum::Dec(m) if to.kind == Kind::Bit => i128::from(m != 0),
@@ -128,9 +158,24 @@ fn to_integer(value: Datum, from: SqlType, to: SqlType) -> Result<Datum, SqlErro
                         if to.kind != Kind::Bit && (n < low || n > high) {
                             let kind = if from.is_unicode() { "nvarchar" } else { "varchar" };
                             return Err(match to.kind {
-                                Kind::Int => SqlError::new(248, 16, 1, format!("The conversion of the {kind} value '{trimmed}' overflowed an int column.")),
+                                Kind::Int => SqlError::new(
+                                    248,
+                                    16,
+                                    1,
+                                    format!(
+                                        "The conversion of the {kind} value '{trimmed}' overflowed an int column."
+                                    ),
+                                ),
                                 Kind::BigInt => overflow("bigint"),
-                                _ => SqlError::new(244, 16, 1, format!("The conversion of the {kind} value '{trimmed}' overflowed an INT{} column. Use a larger integer column.", if to.kind == Kind::TinyInt { 1 } else { 2 })),
+                                _ => SqlError::new(
+                                    244,
+                                    16,
+                                    1,
+                                    format!(
+                                        "The conversion of the {kind} value '{trimmed}' overflowed an INT{} column. Use a larger integer column.",
+                                        if to.kind == Kind::TinyInt { 1 } else { 2 }
+                                    ),
+                                ),
                             });
                         }
                         n
@@ -161,9 +206,19 @@ fn to_integer(value: Datum, from: SqlType, to: SqlType) -> Result<Datum, SqlErro
     let (low, high) = range(to);
     if wide < low || wide > high {
         return Err(if from.is_integer() && to.kind != Kind::Int && to.kind != Kind::BigInt {
-            SqlError::new(220, 16, if to.kind == Kind::TinyInt { 2 } else { 1 }, format!("Arithmetic overflow error for data type {}, value = {wide}.", to.base_name()))
+            SqlError::new(
+                220,
+                16,
+                if to.kind == Kind::TinyInt { 2 } else { 1 },
+                format!("Arithmetic overflow error for data type {}, value = {wide}.", to.base_name()),
+            )
         } else if from.is_float() && to.kind != Kind::BigInt {
-            SqlError::new(232, 16, 3, format!("Arithmetic overflow error for type {}, value = {wide}.000000.", to.base_name()))
+            SqlError::new(
+                232,
+                16,
+                3,
+                format!("Arithmetic overflow error for type {}, value = {wide}.000000.", to.base_name()),
+            )
         } else {
             overflow(to.base_name())
         });
@@ -187,7 +242,9 @@ fn to_decimal(value: Datum, from: SqlType, to: SqlType, _rules: Rules<'_>) -> Re
     let mantissa = match value {
         Datum::Int(n) if from.is_money() => decimal::rescale(i128::from(n), 4, scale),
         Datum::Int(n) if from.is_integer() => decimal::rescale(i128::from(n), 0, scale),
-        Datum::Int(_) => return to_decimal(to_float(value, from, SqlType::FLOAT)?, SqlType::FLOAT, to, _rules),
+        Datum::Int(_) => {
+            return to_decimal(to_float(value, from, SqlType::FLOAT)?, SqlType::FLOAT, to, _rules);
+        }
         Datum::Dec(m) => decimal::rescale(m, from.scale, scale),
         Datum::Float(f) => decimal::from_f64(f, scale),
         Datum::Str(text) => {
@@ -214,7 +271,16 @@ fn to_decimal(value: Datum, from: SqlType, to: SqlType, _rules: Rules<'_>) -> Re
         if to.is_money() {
             overflow(to.base_name())
         } else {
-            SqlError::new(8115, 16, 8, format!("Arithmetic overflow error converting {} to data type {}.", from.base_name(), to.base_name()))
+            SqlError::new(
+                8115,
+                16,
+                8,
+                format!(
+                    "Arithmetic overflow error converting {} to data type {}.",
+                    from.base_name(),
+                    to.base_name()
+                ),
+            )
         }
     };
     let mantissa = mantissa.ok_or_else(too_big)?;
@@ -243,7 +309,12 @@ fn to_float(value: Datum, from: SqlType, to: SqlType) -> Result<Datum, SqlError>
             let trimmed = text.trim();
             match trimmed.parse::<f64>() {
                 _ if trimmed.is_empty() => 0.0,
-                Ok(f) if f.is_finite() && trimmed.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b)) => f,
+                Ok(f)
+                    if f.is_finite()
+                        && trimmed.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b)) =>
+                {
+                    f
+                }
                 _ => return Err(failed(from, to, &text)),
             }
         }
@@ -269,7 +340,8 @@ fn to_temporal(value: Datum, from: SqlType, to: SqlType, rules: Rules<'_>) -> Re
                 2 | 11 | 102 | 111 => "ymd",
                 _ => rules.date_order,
             };
-            let Parsed { days, time, offset: said } = datetime::parse(text, order).ok_or_else(|| failed(from, to, text))?;
+            let Parsed { days, time, offset: said } =
+                datetime::parse(text, order).ok_or_else(|| failed(from, to, text))?;
             offset = said.unwrap_or(0);
             days.unwrap_or(DAYS_TO_1900) * DAY + time
         }
@@ -278,7 +350,9 @@ fn to_temporal(value: Datum, from: SqlType, to: SqlType, rules: Rules<'_>) -> Re
             utc + i64::from(*minutes) * 600_000_000
         }
         Datum::Int(_) if from.is_temporal() => value.ticks(from).unwrap_or(0),
-        Datum::Int(_) | Datum::Dec(_) | Datum::Float(_) if matches!(to.kind, Kind::DateTime | Kind::SmallDateTime) => {
+        Datum::Int(_) | Datum::Dec(_) | Datum::Float(_)
+            if matches!(to.kind, Kind::DateTime | Kind::SmallDateTime) =>
+        {
             let Datum::Float(days) = to_float(value, from, SqlType::FLOAT)? else { return Ok(Datum::Null) };
             let since = (days * 25_920_000.0).round();
             if since.abs() > 8e13 {
@@ -298,14 +372,20 @@ fn to_temporal(value: Datum, from: SqlType, to: SqlType, rules: Rules<'_>) -> Re
             242,
             16,
             3,
-            format!("The conversion of a {} data type to a {} data type resulted in an out-of-range value.", from.base_name(), to.base_name()),
+            format!(
+                "The conversion of a {} data type to a {} data type resulted in an out-of-range value.",
+                from.base_name(),
+                to.base_name()
+            ),
         )
     };
     Ok(match to.kind {
         Kind::Date => Datum::Int(ticks.div_euclid(DAY)),
         Kind::Time => Datum::Int(datetime::round_ticks(ticks.rem_euclid(DAY), to.scale).rem_euclid(DAY)),
         Kind::DateTime2 => Datum::Int(datetime::round_ticks(ticks, to.scale)),
-        Kind::DateTimeOffset => Datum::Offset(datetime::round_ticks(ticks, to.scale) - i64::from(offset) * 600_000_000, offset),
+        Kind::DateTimeOffset => {
+            Datum::Offset(datetime::round_ticks(ticks, to.scale) - i64::from(offset) * 600_000_000, offset)
+        }
         Kind::DateTime => {
             let since = datetime::to_datetime(ticks);
             if since < -53_690 * 25_920_000 {
@@ -324,7 +404,12 @@ fn to_temporal(value: Datum, from: SqlType, to: SqlType, rules: Rules<'_>) -> Re
 }
 
 /// The value as text, before it is fitted into a length.
-pub(super) fn to_string(value: &Datum, from: SqlType, to: SqlType, rules: Rules<'_>) -> Result<String, SqlError> {
+pub(super) fn to_string(
+    value: &Datum,
+    from: SqlType,
+    to: SqlType,
+    rules: Rules<'_>,
+) -> Result<String, SqlError> {
     let style = rules.style;
     Ok(match value {
         Datum::Null => String::new(),
@@ -348,7 +433,10 @@ pub(super) fn to_string(value: &Datum, from: SqlType, to: SqlType, rules: Rules<
                 if style == 1 { format!("0x{hex}") } else { hex }
             }
             _ if to.is_unicode() => {
-                let units: Vec<u16> = bytes.chunks(2).map(|p| u16::from_le_bytes([p[0], p.get(1).copied().unwrap_or(0)])).collect();
+                let units: Vec<u16> = bytes
+                    .chunks(2)
+                    .map(|p| u16::from_le_bytes([p[0], p.get(1).copied().unwrap_or(0)]))
+                    .collect();
                 String::from_utf16_lossy(&units)
             }
             _ => bytes.iter().map(|b| *b as char).collect(),
@@ -383,7 +471,7 @@ pub(super) fn float_text(value: f64, style: i64, real: bool) -> String {
         return "0".into();
     }
     let exponent = value.abs().log10().floor() as i32;
-    if !(-5..15).contains(&exponent) || (exponent >= digits && value.fract() != 0.0 && exponent >= 6) || exponent >= 6 {
+    if !(-5..6).contains(&exponent) {
         return format_exponent(value, digits as usize);
     }
     let places = (digits - 1 - exponent).max(0) as usize;
@@ -394,7 +482,11 @@ pub(super) fn float_text(value: f64, style: i64, real: bool) -> String {
 fn format_exponent(value: f64, digits: usize) -> String {
     let text = format!("{value:.*e}", digits.saturating_sub(1));
     let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-    let mantissa = if digits > 6 || !mantissa.contains('.') { mantissa } else { mantissa.trim_end_matches('0').trim_end_matches('.') };
+    let mantissa = if digits > 6 || !mantissa.contains('.') {
+        mantissa
+    } else {
+        mantissa.trim_end_matches('0').trim_end_matches('.')
+    };
     let exponent: i32 = exponent.parse().unwrap_or(0);
     format!("{mantissa}e{}{:03}", if exponent < 0 { '-' } else { '+' }, exponent.abs())
 }
@@ -407,21 +499,40 @@ fn temporal_text(value: &Datum, from: SqlType, style: i64) -> Result<String, Sql
         Kind::SmallDateTime | Kind::Date => 0,
         _ => from.scale,
     };
-    let bad_style = || SqlError::new(281, 16, 1, format!("{style} is not a valid style number when converting from {} to a character string.", from.base_name()));
+    let bad_style = || {
+        SqlError::new(
+            281,
+            16,
+            1,
+            format!(
+                "{style} is not a valid style number when converting from {} to a character string.",
+                from.base_name()
+            ),
+        )
+    };
     Ok(match from.kind {
         Kind::Date => match style {
-            0 | 20 | 21 | 23 | 25 | 120 | 121 | 126 | 127 => datetime::format_style(civil, 23, 0).ok_or_else(bad_style)?,
+            0 | 20 | 21 | 23 | 25 | 120 | 121 | 126 | 127 => {
+                datetime::format_style(civil, 23, 0).ok_or_else(bad_style)?
+            }
             100 => datetime::format_style(civil, 0, 0).ok_or_else(bad_style)?[..11].to_string(),
             _ => datetime::format_style(civil, style, 0).ok_or_else(bad_style)?,
         },
         Kind::Time => match style {
             0 | 20 | 21 | 25 | 120 | 121 | 126 | 127 | 8 | 24 | 108 | 114 => {
                 let shown = if matches!(style, 20 | 120 | 8 | 24 | 108) { 0 } else { scale };
-                format!("{:02}:{:02}:{:02}{}", civil.hour, civil.minute, civil.second, datetime::fraction(civil.ticks, shown))
+                format!(
+                    "{:02}:{:02}:{:02}{}",
+                    civil.hour,
+                    civil.minute,
+                    civil.second,
+                    datetime::fraction(civil.ticks, shown)
+                )
             }
             _ => datetime::format_style(civil, 0, 0).ok_or_else(bad_style)?[12..].trim().to_string(),
         },
-        Kind::DateTime2 => datetime::format_style(civil, if style == 0 { 121 } else { style }, scale).ok_or_else(bad_style)?,
+        Kind::DateTime2 => datetime::format_style(civil, if style == 0 { 121 } else { style }, scale)
+            .ok_or_else(bad_style)?,
         Kind::DateTimeOffset => {
             let Datum::Offset(_, minutes) = value else { return Ok(String::new()) };
             let style = if style == 0 { 121 } else { style };
@@ -448,12 +559,26 @@ fn fit_string(mut text: String, from: SqlType, to: SqlType, rules: Rules<'_>) ->
         let only_spaces = char_slice(&text, limit, to).1.chars().all(|c| c == ' ');
         if !from.is_string() && !from.is_binary() && (from.is_number() || from.kind == Kind::Uuid) {
             if from.kind == Kind::Uuid {
-                return Err(SqlError::new(8170, 16, 2, "Insufficient result space to convert uniqueidentifier value to char."));
+                return Err(SqlError::new(
+                    8170,
+                    16,
+                    2,
+                    "Insufficient result space to convert uniqueidentifier value to char.",
+                ));
             }
             if from.is_integer() && matches!(to.kind, Kind::Char | Kind::VarChar) {
                 return Ok(Datum::str("*"));
             }
-            return Err(SqlError::new(8115, 16, 5, format!("Arithmetic overflow error converting {} to data type {}.", from.base_name(), to.base_name())));
+            return Err(SqlError::new(
+                8115,
+                16,
+                5,
+                format!(
+                    "Arithmetic overflow error converting {} to data type {}.",
+                    from.base_name(),
+                    to.base_name()
+                ),
+            ));
         }
         if rules.strict && !only_spaces {
             return Err(SqlError::new(8152, 16, 30, "String or binary data would be truncated."));
@@ -501,7 +626,11 @@ fn to_binary(value: Datum, from: SqlType, to: SqlType, rules: Rules<'_>) -> Resu
         Datum::Bytes(bytes) => bytes,
         Datum::Str(text) => match rules.style {
             1 | 2 => {
-                let digits = if rules.style == 1 { text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) } else { Some(text.as_str()) };
+                let digits = if rules.style == 1 {
+                    text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"))
+                } else {
+                    Some(text.as_str())
+                };
                 match digits.and_then(unhex) {
                     Some(bytes) => bytes,
                     None => return Err(failed(from, to, &text)),
@@ -520,7 +649,8 @@ fn to_binary(value: Datum, from: SqlType, to: SqlType, rules: Rules<'_>) -> Resu
                 n.to_be_bytes()[8 - width..].to_vec()
             };
             // Numbers are cut and padded on the left.
-            let want = if to.len == MAX || to.kind == Kind::Image { bytes.len() } else { usize::from(to.len) };
+            let want =
+                if to.len == MAX || to.kind == Kind::Image { bytes.len() } else { usize::from(to.len) };
             if bytes.len() > want {
                 return Ok(Datum::Bytes(bytes[bytes.len() - want..].to_vec()));
             }
@@ -591,12 +721,22 @@ mod tests {
     #[test]
     fn datetime_keeps_its_three_hundredths() {
         let value = text("2024-01-02 03:04:05.678", SqlType::DATETIME).unwrap();
-        assert_eq!(to_string(&value, SqlType::DATETIME, SqlType::varchar(30), Rules { style: 121, ..Rules::CAST }).unwrap(), "2024-01-02 03:04:05.677");
+        assert_eq!(
+            to_string(&value, SqlType::DATETIME, SqlType::varchar(30), Rules { style: 121, ..Rules::CAST })
+                .unwrap(),
+            "2024-01-02 03:04:05.677"
+        );
     }
 
     #[test]
     fn floats_show_six_digits() {
-        for (value, shown) in [(1.5, "1.5"), (0.1, "0.1"), (123_456.0, "123456"), (1_234_567.0, "1.23457e+006"), (1e-7, "1e-007")] {
+        for (value, shown) in [
+            (1.5, "1.5"),
+            (0.1, "0.1"),
+            (123_456.0, "123456"),
+            (1_234_567.0, "1.23457e+006"),
+            (1e-7, "1e-007"),
+        ] {
             assert_eq!(float_text(value, 0, false), shown);
         }
     }

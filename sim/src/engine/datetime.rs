@@ -52,7 +52,15 @@ pub(super) fn split(ticks: i64) -> Civil {
     let (year, month, day) = date_of(ticks.div_euclid(DAY));
     let rest = ticks.rem_euclid(DAY);
     let seconds = rest / SECOND;
-    Civil { year, month, day, hour: seconds / 3600, minute: seconds / 60 % 60, second: seconds % 60, ticks: rest % SECOND }
+    Civil {
+        year,
+        month,
+        day,
+        hour: seconds / 3600,
+        minute: seconds / 60 % 60,
+        second: seconds % 60,
+        ticks: rest % SECOND,
+    }
 }
 
 /// The moment now, UTC, in 100 ns since 0001-01-01.
@@ -96,13 +104,26 @@ pub(super) struct Parsed {
     pub(super) offset: Option<i16>,
 }
 
-const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
+const MONTHS: [&str; 12] =
+    ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 /// The months' English names.
 pub(super) const MONTH_NAMES: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
 ];
 /// The weekdays' English names from Monday.
-pub(super) const DAY_NAMES: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
+pub(super) const DAY_NAMES: [&str; 7] =
+    ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 
 fn valid_days(year: i64, month: i64, day: i64) -> Option<i64> {
     if !(1..=9999).contains(&year) || !(1..=12).contains(&month) || day < 1 {
@@ -137,7 +158,8 @@ pub(super) fn parse(text: &str, order: &str) -> Option<Parsed> {
         parsed.offset = Some(0);
     } else if let Some(sign) = zone.chars().next().filter(|c| *c == '+' || *c == '-') {
         let (hours, minutes) = zone[1..].split_once(':')?;
-        let total = hours.trim().parse::<i16>().ok()?.checked_mul(60)?.checked_add(minutes.trim().parse().ok()?)?;
+        let total =
+            hours.trim().parse::<i16>().ok()?.checked_mul(60)?.checked_add(minutes.trim().parse().ok()?)?;
         if total > 14 * 60 {
             return None;
         }
@@ -154,8 +176,11 @@ fn number(text: &str) -> Option<(i64, usize, &str)> {
 }
 
 fn read_date<'a>(text: &'a str, order: &str) -> Option<(i64, &'a str)> {
-    let century = |year: i64, len: usize| if len <= 2 { if year < 50 { 2000 + year } else { 1900 + year } } else { year };
-    let month_of = |word: &str| MONTHS.iter().position(|m| word.len() >= 3 && word.starts_with(m)).map(|p| p as i64 + 1);
+    let century = |year: i64, len: usize| {
+        if len <= 2 { if year < 50 { 2000 + year } else { 1900 + year } } else { year }
+    };
+    let month_of =
+        |word: &str| MONTHS.iter().position(|m| word.len() >= 3 && word.starts_with(m)).map(|p| p as i64 + 1);
     let word_at = |text: &'a str| {
         let len = text.bytes().take_while(u8::is_ascii_alphabetic).count();
         (&text[..len], &text[len..])
@@ -254,7 +279,11 @@ fn read_time(text: &str) -> Option<(i64, &str)> {
 
 /// Fraction digits with a leading point, or nothing.
 pub(super) fn fraction(ticks: i64, scale: u8) -> String {
-    if scale == 0 { String::new() } else { format!(".{}", &format!("{ticks:07}")[..usize::from(scale.min(7))]) }
+    if scale == 0 {
+        String::new()
+    } else {
+        format!(".{}", &format!("{ticks:07}")[..usize::from(scale.min(7))])
+    }
 }
 
 /// `+02:00`.
@@ -325,7 +354,15 @@ mod tests {
     #[test]
     fn the_usual_date_strings_are_read() {
         let expect = days_of(2024, 2, 29);
-        for text in ["20240229", "2024-02-29", "2024/02/29", "2/29/2024", "Feb 29 2024", "29 Feb 2024", "2024-02-29T10:11:12.5"] {
+        for text in [
+            "20240229",
+            "2024-02-29",
+            "2024/02/29",
+            "2/29/2024",
+            "Feb 29 2024",
+            "29 Feb 2024",
+            "2024-02-29T10:11:12.5",
+        ] {
             assert_eq!(parse(text, "mdy").and_then(|p| p.days), Some(expect), "{text}");
         }
         assert_eq!(parse("29/02/2024", "dmy").and_then(|p| p.days), Some(expect));

@@ -150,13 +150,20 @@ impl Datum {
             (Datum::Int(n), SmallDateTime) => {
                 Value::SmallDateTime { days: n.div_euclid(1440) as u16, minutes: n.rem_euclid(1440) as u16 }
             }
-            (Datum::Int(n), DateTime) => {
-                Value::DateTime { days: n.div_euclid(25_920_000) as i32, ticks: n.rem_euclid(25_920_000) as u32 }
+            (Datum::Int(n), DateTime) => Value::DateTime {
+                days: n.div_euclid(25_920_000) as i32,
+                ticks: n.rem_euclid(25_920_000) as u32,
+            },
+            (Datum::Int(n), DateTime2) => {
+                Value::DateTime2 { days: n.div_euclid(DAY) as u32, ticks: n.rem_euclid(DAY) as u64 }
             }
-            (Datum::Int(n), DateTime2) => Value::DateTime2 { days: n.div_euclid(DAY) as u32, ticks: n.rem_euclid(DAY) as u64 },
             (Datum::Int(n), Float | Real) => Value::Float(*n as f64),
             (Datum::Int(n), _) => Value::BigInt(*n),
-            (Datum::Dec(m), _) => Value::Decimal(value::Decimal { negative: *m < 0, magnitude: m.unsigned_abs(), scale: ty.scale }),
+            (Datum::Dec(m), _) => Value::Decimal(value::Decimal {
+                negative: *m < 0,
+                magnitude: m.unsigned_abs(),
+                scale: ty.scale,
+            }),
             (Datum::Float(f), Real) => Value::Real(*f as f32),
             (Datum::Float(f), _) => Value::Float(*f),
             (Datum::Str(text), Xml) => Value::Xml(text.clone()),
@@ -193,12 +200,16 @@ impl Datum {
             }
             Value::Money(n) => Datum::Int(*n),
             Value::SmallMoney(n) => Datum::Int(i64::from(*n)),
-            Value::SmallDateTime { days, minutes } => Datum::Int(i64::from(*days) * 1440 + i64::from(*minutes)),
+            Value::SmallDateTime { days, minutes } => {
+                Datum::Int(i64::from(*days) * 1440 + i64::from(*minutes))
+            }
             Value::DateTime { days, ticks } => Datum::Int(i64::from(*days) * 25_920_000 + i64::from(*ticks)),
             Value::Date(days) => Datum::Int(i64::from(*days)),
             Value::Time(ticks) => Datum::Int(*ticks as i64),
             Value::DateTime2 { days, ticks } => Datum::Int(i64::from(*days) * DAY + *ticks as i64),
-            Value::DateTimeOffset { days, ticks, offset } => Datum::Offset(i64::from(*days) * DAY + *ticks as i64, *offset),
+            Value::DateTimeOffset { days, ticks, offset } => {
+                Datum::Offset(i64::from(*days) * DAY + *ticks as i64, *offset)
+            }
             Value::String(text) | Value::Xml(text) => Datum::Str(text.clone()),
             Value::Bytes(bytes) => Datum::Bytes(bytes.clone()),
             Value::Guid(guid) => Datum::Bytes(guid_to_sortable(guid).to_vec()),

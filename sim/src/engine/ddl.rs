@@ -32,7 +32,14 @@ impl Session {
         let known = catalog::schemas(&self.connection, &database).map_err(|e| self.storage_error(&e))?;
         match known.iter().find(|s| s.1.eq_ignore_ascii_case(&schema)) {
             Some((_, schema)) => Ok((database, schema.clone())),
-            None => Err(SqlError::new(2760, 16, 1, format!("The specified schema name \"{schema}\" either does not exist or you do not have permission to use it."))),
+            None => Err(SqlError::new(
+                2760,
+                16,
+                1,
+                format!(
+                    "The specified schema name \"{schema}\" either does not exist or you do not have permission to use it."
+                ),
+            )),
         }
     }
 
@@ -46,9 +53,16 @@ impl Session {
         foreign: Vec<Foreign>,
     ) -> Result<Arc<Object>, Stop> {
         let (database, schema) = self.full_name(name)?;
-        let exists = catalog::find(&self.connection, &database, &schema, &name.name).map_err(|e| self.stop_for(&e))?;
+        let exists =
+            catalog::find(&self.connection, &database, &schema, &name.name).map_err(|e| self.stop_for(&e))?;
         if exists.is_some() {
-            return Err(SqlError::new(2714, 16, 6, format!("There is already an object named '{}' in the database.", name.name)).into());
+            return Err(SqlError::new(
+                2714,
+                16,
+                6,
+                format!("There is already an object named '{}' in the database.", name.name),
+            )
+            .into());
         }
         for (at, column) in columns.iter().enumerate() {
             if columns[..at].iter().any(|c| c.name.eq_ignore_ascii_case(&column.name)) {
@@ -56,7 +70,8 @@ impl Session {
             }
         }
         let id = self.engine.new_object();
-        let temporary = name.name.starts_with('@') || name.name.starts_with('#') && !name.name.starts_with("##");
+        let temporary =
+            name.name.starts_with('@') || name.name.starts_with('#') && !name.name.starts_with("##");
         let storage = if temporary {
             format!("temp.{}", quote(&name.name.to_lowercase()))
         } else {
@@ -83,11 +98,24 @@ impl Session {
     }
 
     fn make_storage(&self, object: &Object, storage: &str) -> Result<(), Stop> {
-        let columns: Vec<String> = object.columns.iter().filter(|c| c.computed.is_none()).map(|c| format!("{} COLLATE TSQL", quote(&c.name))).collect();
+        let columns: Vec<String> = object
+            .columns
+            .iter()
+            .filter(|c| c.computed.is_none())
+            .map(|c| format!("{} COLLATE TSQL", quote(&c.name)))
+            .collect();
         if columns.is_empty() {
-            return Err(SqlError::new(1701, 16, 1, "A table must have at least one column that is not computed.").into());
+            return Err(SqlError::new(
+                1701,
+                16,
+                1,
+                "A table must have at least one column that is not computed.",
+            )
+            .into());
         }
-        self.connection.execute_batch(&format!("CREATE TABLE {storage} ({})", columns.join(", "))).map_err(|e| self.stop_for(&e))?;
+        self.connection
+            .execute_batch(&format!("CREATE TABLE {storage} ({})", columns.join(", ")))
+            .map_err(|e| self.stop_for(&e))?;
         for key in &object.keys {
             self.make_index(object, key, storage)?;
         }
@@ -102,7 +130,11 @@ impl Session {
         let (schema, table) = storage.split_once('.').unwrap_or(("main", storage));
         let columns: Vec<String> = key.columns.iter().map(|c| quote(c)).collect();
         let unique = if key.unique { "UNIQUE " } else { "" };
-        let sql = format!("CREATE {unique}INDEX {schema}.{} ON {table} ({})", Self::index_name(object, key), columns.join(", "));
+        let sql = format!(
+            "CREATE {unique}INDEX {schema}.{} ON {table} ({})",
+            Self::index_name(object, key),
+            columns.join(", ")
+        );
         self.connection.execute_batch(&sql).map_err(|error| match self.stop_for(&error) {
             Stop::Error(e) if e.number == 2627 => SqlError::new(
                 1505,
@@ -115,13 +147,20 @@ impl Session {
         })
     }
 
-    fn column_info(&self, id: i32, def: &ColumnDef, table: &str, object_id: i64) -> Result<ColumnInfo, SqlError> {
+    fn column_info(
+        &self,
+        id: i32,
+        def: &ColumnDef,
+        table: &str,
+        object_id: i64,
+    ) -> Result<ColumnInfo, SqlError> {
         let ty = def.ty.unwrap_or(SqlType::INT);
         let nullable = def.nullable.unwrap_or(def.identity.is_none() && ty.kind != Kind::RowVersion);
         let mut info = ColumnInfo::new(id, &def.name, ty, nullable);
         info.identity = def.identity;
         info.computed.clone_from(&def.computed);
-        info.default = def.default.as_ref().map(|text| (made_up("DF", table, object_id, id as usize), text.clone()));
+        info.default =
+            def.default.as_ref().map(|text| (made_up("DF", table, object_id, id as usize), text.clone()));
         if def.computed.is_some() {
             info.nullable = true;
         }
@@ -129,7 +168,11 @@ impl Session {
     }
 
     #[expect(clippy::type_complexity, reason = "the parts of a table")]
-    fn table_parts(&self, table: &CreateTable, id: i64) -> Result<(Vec<ColumnInfo>, Vec<Key>, Vec<Check>, Vec<Foreign>), Stop> {
+    fn table_parts(
+        &self,
+        table: &CreateTable,
+        id: i64,
+    ) -> Result<(Vec<ColumnInfo>, Vec<Key>, Vec<Check>, Vec<Foreign>), Stop> {
         let name = &table.name.name;
         let mut columns = Vec::new();
         for (at, def) in table.columns.iter().enumerate() {
@@ -143,7 +186,13 @@ impl Session {
             self.add_constraint(constraint, name, id, &mut columns, &mut keys, &mut checks, &mut foreign)?;
         }
         for (index, index_columns) in &table.indexes {
-            keys.push(Key { name: index.clone(), primary: false, unique: false, constraint: false, columns: index_columns.clone() });
+            keys.push(Key {
+                name: index.clone(),
+                primary: false,
+                unique: false,
+                constraint: false,
+                columns: index_columns.clone(),
+            });
         }
         // The types of computed columns are known once the table is.
         Ok((columns, keys, checks, foreign))
@@ -165,8 +214,15 @@ impl Session {
             Constraint::Key { name, primary, columns: own } => {
                 let mut proper = Vec::new();
                 for wanted in own {
-                    let Some(column) = columns.iter_mut().find(|c| c.name.eq_ignore_ascii_case(wanted)) else {
-                        return Err(SqlError::new(1911, 16, 1, format!("Column name '{wanted}' does not exist in the target table or view.")).into());
+                    let Some(column) = columns.iter_mut().find(|c| c.name.eq_ignore_ascii_case(wanted))
+                    else {
+                        return Err(SqlError::new(
+                            1911,
+                            16,
+                            1,
+                            format!("Column name '{wanted}' does not exist in the target table or view."),
+                        )
+                        .into());
                     };
                     if *primary {
                         column.nullable = false;
@@ -174,9 +230,16 @@ impl Session {
                     proper.push(column.name.clone());
                 }
                 if *primary && keys.iter().any(|k| k.primary) {
-                    return Err(SqlError::new(8110, 16, 0, format!("Cannot add multiple PRIMARY KEY constraints to table '{table}'.")).into());
+                    return Err(SqlError::new(
+                        8110,
+                        16,
+                        0,
+                        format!("Cannot add multiple PRIMARY KEY constraints to table '{table}'."),
+                    )
+                    .into());
                 }
-                let name = name.clone().unwrap_or_else(|| made_up(if *primary { "PK" } else { "UQ" }, table, id, n));
+                let name =
+                    name.clone().unwrap_or_else(|| made_up(if *primary { "PK" } else { "UQ" }, table, id, n));
                 keys.push(Key { name, primary: *primary, unique: true, constraint: true, columns: proper });
             }
             Constraint::Check { name, text } => {
@@ -189,9 +252,21 @@ impl Session {
             }
             Constraint::Foreign { name, columns: own, table: parent, referenced, cascade } => {
                 let object = self.find_table(parent)?.ok_or_else(|| {
-                    SqlError::new(1767, 16, 0, format!("Foreign key '{}' references invalid table '{parent}'.", name.clone().unwrap_or_default()))
+                    SqlError::new(
+                        1767,
+                        16,
+                        0,
+                        format!(
+                            "Foreign key '{}' references invalid table '{parent}'.",
+                            name.clone().unwrap_or_default()
+                        ),
+                    )
                 })?;
-                let referenced = if referenced.is_empty() { object.primary_key().map(|k| k.columns.clone()).unwrap_or_default() } else { referenced.clone() };
+                let referenced = if referenced.is_empty() {
+                    object.primary_key().map(|k| k.columns.clone()).unwrap_or_default()
+                } else {
+                    referenced.clone()
+                };
                 let name = name.clone().unwrap_or_else(|| made_up("FK", table, id, n));
                 foreign.push(Foreign {
                     name,
@@ -202,8 +277,11 @@ impl Session {
                 });
             }
             Constraint::Default { name, column, text } => {
-                let Some(found) = columns.iter_mut().find(|c| c.name.eq_ignore_ascii_case(column)) else { return Err(no_column(column).into()) };
-                found.default = Some((name.clone().unwrap_or_else(|| made_up("DF", table, id, n)), text.clone()));
+                let Some(found) = columns.iter_mut().find(|c| c.name.eq_ignore_ascii_case(column)) else {
+                    return Err(no_column(column).into());
+                };
+                found.default =
+                    Some((name.clone().unwrap_or_else(|| made_up("DF", table, id, n)), text.clone()));
             }
         }
         Ok(())
@@ -214,7 +292,9 @@ impl Session {
         let temporary = table.name.name.starts_with('#') && !table.name.name.starts_with("##");
         let id = self.engine.next_object.load(std::sync::atomic::Ordering::Relaxed);
         let (columns, keys, checks, foreign) = self.table_parts(table, id)?;
-        self.atomically(!temporary, |session| session.make_table(&table.name, columns, keys, checks, foreign))?;
+        self.atomically(!temporary, |session| {
+            session.make_table(&table.name, columns, keys, checks, foreign)
+        })?;
         self.remember_temporary(&table.name.name);
         self.fix_computed(&table.name)?;
         self.done(emit, 0xC6, None)
@@ -255,8 +335,22 @@ impl Session {
         Ok(())
     }
 
-    pub(super) fn alter_table(&mut self, name: &Name, change: &AlterTable, emit: &mut Emit<'_>) -> Result<(), Stop> {
-        let missing = || SqlError::new(4902, 16, 1, format!("Cannot find the object \"{name}\" because it does not exist or you do not have permissions."));
+    pub(super) fn alter_table(
+        &mut self,
+        name: &Name,
+        change: &AlterTable,
+        emit: &mut Emit<'_>,
+    ) -> Result<(), Stop> {
+        let missing = || {
+            SqlError::new(
+                4902,
+                16,
+                1,
+                format!(
+                    "Cannot find the object \"{name}\" because it does not exist or you do not have permissions."
+                ),
+            )
+        };
         let object = self.find_table(name)?.ok_or_else(missing)?;
         let mut new = (*object).clone();
         self.atomically(!object.is_temporary(), |session| {
@@ -323,11 +417,14 @@ impl Session {
     /// Moves a table's rows into its new shape.
     fn rebuild(&mut self, old: &Arc<Object>, new: &Object) -> Result<(), Stop> {
         let source = super::bind::Binder::new(self).table_source(old, old.name.clone(), None);
-        let columns: Vec<_> = source.columns.iter().map(|c| super::wire_types::OutColumn::new(&c.name, c.ty)).collect();
+        let columns: Vec<_> =
+            source.columns.iter().map(|c| super::wire_types::OutColumn::new(&c.name, c.ty)).collect();
         let list: Vec<String> = source.columns.iter().map(|c| c.sql.clone()).collect();
         let sql = format!("SELECT {} FROM {} AS {}", list.join(", "), old.storage, source.sql_alias);
         let rows = self.collect(&super::bind::Bound { sql, columns, ..Default::default() })?;
-        self.connection.execute_batch(&format!("DROP TABLE {}", old.storage)).map_err(|e| self.stop_for(&e))?;
+        self.connection
+            .execute_batch(&format!("DROP TABLE {}", old.storage))
+            .map_err(|e| self.stop_for(&e))?;
         self.make_storage(new, &new.storage)?;
         catalog::store(&self.connection, new).map_err(|e| self.stop_for(&e))?;
         let object = Arc::new(new.clone());
@@ -358,7 +455,13 @@ impl Session {
         Ok(())
     }
 
-    pub(super) fn drop_objects(&mut self, kind: ObjectKind, if_exists: bool, names: &[Name], emit: &mut Emit<'_>) -> Result<(), Stop> {
+    pub(super) fn drop_objects(
+        &mut self,
+        kind: ObjectKind,
+        if_exists: bool,
+        names: &[Name],
+        emit: &mut Emit<'_>,
+    ) -> Result<(), Stop> {
         for name in names {
             let (word, wanted) = match kind {
                 ObjectKind::Table => ("table", ObjectType::Table),
@@ -371,7 +474,13 @@ impl Session {
                 ObjectKind::Schema => {
                     let database = self.database.clone();
                     self.atomically(true, |session| {
-                        session.connection.execute("DELETE FROM main.sys_schemas WHERE db = ?1 AND name = ?2", [&database, &name.name]).map_err(|e| session.stop_for(&e))
+                        session
+                            .connection
+                            .execute(
+                                "DELETE FROM main.sys_schemas WHERE db = ?1 AND name = ?2",
+                                [&database, &name.name],
+                            )
+                            .map_err(|e| session.stop_for(&e))
                     })?;
                     continue;
                 }
@@ -384,13 +493,31 @@ impl Session {
                 }
                 return Err(SqlError::new(3701, 11, 5, format!("Cannot drop the {word} '{name}', because it does not exist or you do not have permission.")).into());
             };
-            let children = catalog::list(&self.connection, &object.database).map_err(|e| self.stop_for(&e))?;
-            if children.iter().any(|o| o.id != object.id && o.foreign.iter().any(|f| f.table[2].eq_ignore_ascii_case(&object.name) && f.table[1].eq_ignore_ascii_case(&object.schema))) {
-                return Err(SqlError::new(3726, 16, 1, format!("Could not drop object '{name}' because it is referenced by a FOREIGN KEY constraint.")).into());
+            let children =
+                catalog::list(&self.connection, &object.database).map_err(|e| self.stop_for(&e))?;
+            if children.iter().any(|o| {
+                o.id != object.id
+                    && o.foreign.iter().any(|f| {
+                        f.table[2].eq_ignore_ascii_case(&object.name)
+                            && f.table[1].eq_ignore_ascii_case(&object.schema)
+                    })
+            }) {
+                return Err(SqlError::new(
+                    3726,
+                    16,
+                    1,
+                    format!(
+                        "Could not drop object '{name}' because it is referenced by a FOREIGN KEY constraint."
+                    ),
+                )
+                .into());
             }
             self.atomically(!object.is_temporary(), |session| {
                 if object.kind == ObjectType::Table {
-                    session.connection.execute_batch(&format!("DROP TABLE {}", object.storage)).map_err(|e| session.stop_for(&e))?;
+                    session
+                        .connection
+                        .execute_batch(&format!("DROP TABLE {}", object.storage))
+                        .map_err(|e| session.stop_for(&e))?;
                 }
                 catalog::remove(&session.connection, &object).map_err(|e| session.stop_for(&e))
             })?;
@@ -401,15 +528,28 @@ impl Session {
 
     fn drop_database(&mut self, name: &str, if_exists: bool) -> Result<(), Stop> {
         let Some(found) = self.engine.database(name) else {
-            return if if_exists { Ok(()) } else { Err(SqlError::new(3701, 11, 1, format!("Cannot drop the database '{name}', because it does not exist or you do not have permission.")).into()) };
+            return if if_exists {
+                Ok(())
+            } else {
+                Err(SqlError::new(3701, 11, 1, format!("Cannot drop the database '{name}', because it does not exist or you do not have permission.")).into())
+            };
         };
         if found.eq_ignore_ascii_case(&self.database) {
-            return Err(SqlError::new(3702, 16, 3, format!("Cannot drop database \"{found}\" because it is currently in use.")).into());
+            return Err(SqlError::new(
+                3702,
+                16,
+                3,
+                format!("Cannot drop database \"{found}\" because it is currently in use."),
+            )
+            .into());
         }
         self.atomically(true, |session| {
             for object in catalog::list(&session.connection, &found).map_err(|e| session.stop_for(&e))? {
                 if object.kind == ObjectType::Table && !object.is_temporary() {
-                    session.connection.execute_batch(&format!("DROP TABLE {}", object.storage)).map_err(|e| session.stop_for(&e))?;
+                    session
+                        .connection
+                        .execute_batch(&format!("DROP TABLE {}", object.storage))
+                        .map_err(|e| session.stop_for(&e))?;
                 }
                 catalog::remove(&session.connection, &object).map_err(|e| session.stop_for(&e))?;
             }
@@ -421,10 +561,22 @@ impl Session {
 
     pub(super) fn create_database(&mut self, name: &str) -> Result<(), Stop> {
         if self.transaction.count > 0 {
-            return Err(SqlError::new(226, 16, 6, "CREATE DATABASE statement not allowed within multi-statement transaction.").into());
+            return Err(SqlError::new(
+                226,
+                16,
+                6,
+                "CREATE DATABASE statement not allowed within multi-statement transaction.",
+            )
+            .into());
         }
         if self.engine.database(name).is_some() {
-            return Err(SqlError::new(1801, 16, 3, format!("Database '{name}' already exists. Choose a different database name.")).into());
+            return Err(SqlError::new(
+                1801,
+                16,
+                3,
+                format!("Database '{name}' already exists. Choose a different database name."),
+            )
+            .into());
         }
         super::server::lock(&self.engine.databases).push(name.to_string());
         Ok(())
@@ -434,15 +586,31 @@ impl Session {
         let database = self.database.clone();
         let known = catalog::schemas(&self.connection, &database).map_err(|e| self.stop_for(&e))?;
         if known.iter().any(|s| s.1.eq_ignore_ascii_case(name)) {
-            return Err(SqlError::new(2714, 16, 6, format!("There is already an object named '{name}' in the database.")).into());
+            return Err(SqlError::new(
+                2714,
+                16,
+                6,
+                format!("There is already an object named '{name}' in the database."),
+            )
+            .into());
         }
         self.atomically(true, |session| {
-            session.connection.execute("INSERT INTO main.sys_schemas(db, name) VALUES (?1, ?2)", [&database, name]).map_err(|e| session.stop_for(&e))?;
+            session
+                .connection
+                .execute("INSERT INTO main.sys_schemas(db, name) VALUES (?1, ?2)", [&database, name])
+                .map_err(|e| session.stop_for(&e))?;
             Ok(())
         })
     }
 
-    pub(super) fn create_index(&mut self, name: &str, table: &Name, columns: &[String], unique: bool, emit: &mut Emit<'_>) -> Result<(), Stop> {
+    pub(super) fn create_index(
+        &mut self,
+        name: &str,
+        table: &Name,
+        columns: &[String],
+        unique: bool,
+        emit: &mut Emit<'_>,
+    ) -> Result<(), Stop> {
         let object = self.find_table(table)?.ok_or_else(|| SqlError::new(1088, 16, 12, format!("Cannot find the object \"{table}\" because it does not exist or you do not have permissions.")))?;
         if object.keys.iter().any(|k| k.name.eq_ignore_ascii_case(name)) {
             return Err(SqlError::new(1913, 16, 1, format!("The operation failed because an index or statistics with name '{name}' already exists on table '{table}'.")).into());
@@ -450,7 +618,14 @@ impl Session {
         let mut new = (*object).clone();
         let mut proper = Vec::new();
         for column in columns {
-            let at = object.column(column).ok_or_else(|| SqlError::new(1911, 16, 1, format!("Column name '{column}' does not exist in the target table or view.")))?;
+            let at = object.column(column).ok_or_else(|| {
+                SqlError::new(
+                    1911,
+                    16,
+                    1,
+                    format!("Column name '{column}' does not exist in the target table or view."),
+                )
+            })?;
             proper.push(object.columns[at].name.clone());
         }
         let key = Key { name: name.to_string(), primary: false, unique, constraint: false, columns: proper };
@@ -462,28 +637,67 @@ impl Session {
         self.done(emit, 0xFD, None)
     }
 
-    pub(super) fn drop_index(&mut self, name: &str, table: &Name, if_exists: bool, emit: &mut Emit<'_>) -> Result<(), Stop> {
+    pub(super) fn drop_index(
+        &mut self,
+        name: &str,
+        table: &Name,
+        if_exists: bool,
+        emit: &mut Emit<'_>,
+    ) -> Result<(), Stop> {
         let object = self.find_table(table)?.ok_or_else(|| no_object(&table.to_string()))?;
         let Some(key) = object.keys.iter().find(|k| k.name.eq_ignore_ascii_case(name)).cloned() else {
-            return if if_exists { Ok(()) } else { Err(SqlError::new(3701, 11, 7, format!("Cannot drop the index '{table}.{name}', because it does not exist or you do not have permission.")).into()) };
+            return if if_exists {
+                Ok(())
+            } else {
+                Err(SqlError::new(3701, 11, 7, format!("Cannot drop the index '{table}.{name}', because it does not exist or you do not have permission.")).into())
+            };
         };
         let mut new = (*object).clone();
         new.keys.retain(|k| k.name != key.name);
         let schema = if object.is_temporary() { "temp" } else { "main" };
         self.atomically(!object.is_temporary(), |session| {
-            session.connection.execute_batch(&format!("DROP INDEX {schema}.{}", Self::index_name(&object, &key))).map_err(|e| session.stop_for(&e))?;
+            session
+                .connection
+                .execute_batch(&format!("DROP INDEX {schema}.{}", Self::index_name(&object, &key)))
+                .map_err(|e| session.stop_for(&e))?;
             catalog::store(&session.connection, &new).map_err(|e| session.stop_for(&e))
         })?;
         self.done(emit, 0xFD, None)
     }
 
-    fn store_text(&mut self, name: &Name, kind: ObjectType, columns: Vec<ColumnInfo>, text: &str, replace: Replace) -> Result<(), Stop> {
+    fn store_text(
+        &mut self,
+        name: &Name,
+        kind: ObjectType,
+        columns: Vec<ColumnInfo>,
+        text: &str,
+        replace: Replace,
+    ) -> Result<(), Stop> {
         let (database, schema) = self.full_name(name)?;
-        let existing = catalog::find(&self.connection, &database, &schema, &name.name).map_err(|e| self.stop_for(&e))?;
+        let existing =
+            catalog::find(&self.connection, &database, &schema, &name.name).map_err(|e| self.stop_for(&e))?;
         let id = match (&existing, replace) {
-            (Some(_), Replace::Create) => return Err(SqlError::new(2714, 16, 3, format!("There is already an object named '{}' in the database.", name.name)).into()),
-            (None, Replace::Alter) => return Err(SqlError::new(208, 16, 6, format!("Invalid object name '{name}'.")).into()),
-            (Some(existing), _) if existing.kind != kind => return Err(SqlError::new(2010, 16, 1, format!("Cannot perform alter on '{name}' because it is an incompatible object type.")).into()),
+            (Some(_), Replace::Create) => {
+                return Err(SqlError::new(
+                    2714,
+                    16,
+                    3,
+                    format!("There is already an object named '{}' in the database.", name.name),
+                )
+                .into());
+            }
+            (None, Replace::Alter) => {
+                return Err(SqlError::new(208, 16, 6, format!("Invalid object name '{name}'.")).into());
+            }
+            (Some(existing), _) if existing.kind != kind => {
+                return Err(SqlError::new(
+                    2010,
+                    16,
+                    1,
+                    format!("Cannot perform alter on '{name}' because it is an incompatible object type."),
+                )
+                .into());
+            }
             (Some(existing), _) => existing.id,
             (None, _) => self.engine.new_object(),
         };
@@ -503,23 +717,40 @@ impl Session {
             storage: String::new(),
         };
         let temporary = object.is_temporary();
-        self.atomically(!temporary, |session| catalog::store(&session.connection, &object).map_err(|e| session.stop_for(&e)))
+        self.atomically(!temporary, |session| {
+            catalog::store(&session.connection, &object).map_err(|e| session.stop_for(&e))
+        })
     }
 
-    pub(super) fn create_view(&mut self, name: &Name, columns: &[String], text: &str, replace: Replace, emit: &mut Emit<'_>) -> Result<(), Stop> {
+    pub(super) fn create_view(
+        &mut self,
+        name: &Name,
+        columns: &[String],
+        text: &str,
+        replace: Replace,
+        emit: &mut Emit<'_>,
+    ) -> Result<(), Stop> {
         let query = parse::query(text)?;
         let bound = super::bind::Binder::new(self).select(&query)?;
         let infos: Vec<ColumnInfo> = bound
             .columns
             .iter()
             .enumerate()
-            .map(|(at, c)| ColumnInfo::new(at as i32 + 1, columns.get(at).unwrap_or(&c.name), c.ty, c.nullable))
+            .map(|(at, c)| {
+                ColumnInfo::new(at as i32 + 1, columns.get(at).unwrap_or(&c.name), c.ty, c.nullable)
+            })
             .collect();
         self.store_text(name, ObjectType::View, infos, text, replace)?;
         self.done(emit, 0xFD, None)
     }
 
-    pub(super) fn create_procedure(&mut self, name: &Name, text: &str, replace: Replace, emit: &mut Emit<'_>) -> Result<(), Stop> {
+    pub(super) fn create_procedure(
+        &mut self,
+        name: &Name,
+        text: &str,
+        replace: Replace,
+        emit: &mut Emit<'_>,
+    ) -> Result<(), Stop> {
         self.store_text(name, ObjectType::Procedure, Vec::new(), text, replace)?;
         self.done(emit, 0xFD, None)
     }

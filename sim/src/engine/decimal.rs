@@ -21,19 +21,26 @@ pub(super) fn rescale_truncated(mantissa: i128, from: u8, to: u8) -> Option<i128
 
 fn divide_rounded(value: i128, by: i128) -> i128 {
     let (quotient, rest) = (value / by, value % by);
-    if rest.unsigned_abs() * 2 >= by.unsigned_abs() { quotient + value.signum() * by.signum() } else { quotient }
+    if rest.unsigned_abs() * 2 >= by.unsigned_abs() {
+        quotient + value.signum() * by.signum()
+    } else {
+        quotient
+    }
 }
 
 /// Whether a mantissa has at most `precision` digits.
 pub(super) fn fits(mantissa: i128, precision: u16) -> bool {
-    precision >= 38 && mantissa.unsigned_abs() < 10u128.pow(38) || mantissa.unsigned_abs() < 10u128.pow(u32::from(precision.min(38)))
+    precision >= 38 && mantissa.unsigned_abs() < 10u128.pow(38)
+        || mantissa.unsigned_abs() < 10u128.pow(u32::from(precision.min(38)))
 }
 
 /// `a * b`, at scale `to`.
 pub(super) fn multiply(a: (i128, u8), b: (i128, u8), to: u8) -> Option<i128> {
     let scale = a.1 + b.1;
     match a.0.checked_mul(b.0) {
-        Some(product) if scale <= 76 && scale >= to && scale - to > 38 => Some(divide_rounded(divide_rounded(product, pow10(38)), pow10(scale - to - 38))),
+        Some(product) if scale <= 76 && scale >= to && scale - to > 38 => {
+            Some(divide_rounded(divide_rounded(product, pow10(38)), pow10(scale - to - 38)))
+        }
         Some(product) => rescale(product, scale, to),
         None => {
             // Too wide for 128 bits: give up digits that the result does not keep anyway.

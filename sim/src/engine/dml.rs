@@ -50,7 +50,9 @@ impl Session {
                 let mut rows = Vec::new();
                 for row in values {
                     if row.len() != targets.len() {
-                        return Err(self.wrong_count(&object, &insert.columns, row.len() > targets.len()).into());
+                        return Err(self
+                            .wrong_count(&object, &insert.columns, row.len() > targets.len())
+                            .into());
                     }
                     let mut cells = Vec::new();
                     for (cell, at) in row.iter().zip(&targets) {
@@ -76,14 +78,20 @@ impl Session {
                     });
                 }
                 let (columns, rows) = self.all_rows(&query)?;
-                (columns.iter().map(|c| c.ty).collect(), rows.into_iter().map(|r| r.into_iter().map(Some).collect()).collect())
+                (
+                    columns.iter().map(|c| c.ty).collect(),
+                    rows.into_iter().map(|r| r.into_iter().map(Some).collect()).collect(),
+                )
             }
             InsertSource::Execute(statement) => {
                 let before = emit.capture.replace(Captured::default());
                 let result = self.run(std::slice::from_ref(statement), emit);
                 let captured = std::mem::replace(&mut emit.capture, before).unwrap_or_default();
                 result?;
-                (captured.columns.iter().map(|c| c.ty).collect(), captured.rows.into_iter().map(|r| r.into_iter().map(Some).collect()).collect())
+                (
+                    captured.columns.iter().map(|c| c.ty).collect(),
+                    captured.rows.into_iter().map(|r| r.into_iter().map(Some).collect()).collect(),
+                )
             }
         };
         if !types.is_empty() && types.len() != targets.len() {
@@ -101,7 +109,9 @@ impl Session {
                 let mut cells = Vec::with_capacity(row.len());
                 for (n, cell) in row.into_iter().enumerate() {
                     cells.push(match cell {
-                        Some(value) if !types.is_empty() => Some(session.store_as(value, types[n], &object, targets[n])?),
+                        Some(value) if !types.is_empty() => {
+                            Some(session.store_as(value, types[n], &object, targets[n])?)
+                        }
                         other => other,
                     });
                 }
@@ -123,7 +133,12 @@ impl Session {
     fn wrong_count(&self, object: &Object, columns: &[String], more: bool) -> SqlError {
         if columns.is_empty() {
             let _ = object;
-            SqlError::new(213, 16, 1, "Column name or number of supplied values does not match table definition.")
+            SqlError::new(
+                213,
+                16,
+                1,
+                "Column name or number of supplied values does not match table definition.",
+            )
         } else if more {
             SqlError::new(110, 15, 1, "There are fewer columns in the INSERT statement than values specified in the VALUES clause. The number of values in the VALUES clause must match the number of columns specified in the INSERT statement.").reaching(super::message_text::Reach::Scope)
         } else {
@@ -136,36 +151,81 @@ impl Session {
         let mut targets = Vec::new();
         if names.is_empty() {
             for (at, column) in object.columns.iter().enumerate() {
-                if column.computed.is_none() && column.ty().kind != Kind::RowVersion && (column.identity.is_none() || on) {
+                if column.computed.is_none()
+                    && column.ty().kind != Kind::RowVersion
+                    && (column.identity.is_none() || on)
+                {
                     targets.push(at);
                 }
             }
             if on {
-                return Err(SqlError::new(8101, 16, 1, format!("An explicit value for the identity column in table '{}' can only be specified when a column list is used and IDENTITY_INSERT is ON.", object.name)));
+                return Err(SqlError::new(
+                    8101,
+                    16,
+                    1,
+                    format!(
+                        "An explicit value for the identity column in table '{}' can only be specified when a column list is used and IDENTITY_INSERT is ON.",
+                        object.name
+                    ),
+                ));
             }
             return Ok(targets);
         }
         for name in names {
             let at = object.column(name).ok_or_else(|| no_column(name))?;
             if object.columns[at].identity.is_some() && !on {
-                return Err(SqlError::new(544, 16, 1, format!("Cannot insert explicit value for identity column in table '{}' when IDENTITY_INSERT is set to OFF.", object.name)));
+                return Err(SqlError::new(
+                    544,
+                    16,
+                    1,
+                    format!(
+                        "Cannot insert explicit value for identity column in table '{}' when IDENTITY_INSERT is set to OFF.",
+                        object.name
+                    ),
+                ));
             }
             if object.columns[at].computed.is_some() {
-                return Err(SqlError::new(271, 16, 1, format!("The column \"{name}\" cannot be modified because it is either a computed column or is the result of a UNION operator.")));
+                return Err(SqlError::new(
+                    271,
+                    16,
+                    1,
+                    format!(
+                        "The column \"{name}\" cannot be modified because it is either a computed column or is the result of a UNION operator."
+                    ),
+                ));
             }
             if object.columns[at].ty().kind == Kind::RowVersion {
-                return Err(SqlError::new(273, 16, 1, "Cannot insert an explicit value into a timestamp column. Use INSERT with a column list to exclude the timestamp column, or insert a DEFAULT into the timestamp column."));
+                return Err(SqlError::new(
+                    273,
+                    16,
+                    1,
+                    "Cannot insert an explicit value into a timestamp column. Use INSERT with a column list to exclude the timestamp column, or insert a DEFAULT into the timestamp column.",
+                ));
             }
             targets.push(at);
         }
         if on && !targets.iter().any(|at| object.columns[*at].identity.is_some()) {
-            return Err(SqlError::new(545, 16, 1, format!("Explicit value must be specified for identity column in table '{}' either when IDENTITY_INSERT is set to ON or when a replication user is inserting into a NOT FOR REPLICATION identity column.", object.name)));
+            return Err(SqlError::new(
+                545,
+                16,
+                1,
+                format!(
+                    "Explicit value must be specified for identity column in table '{}' either when IDENTITY_INSERT is set to ON or when a replication user is inserting into a NOT FOR REPLICATION identity column.",
+                    object.name
+                ),
+            ));
         }
         Ok(targets)
     }
 
     /// Brings a value to a column's type, as an assignment does.
-    pub(super) fn store_as(&self, value: Datum, from: SqlType, object: &Object, at: usize) -> Result<Datum, Stop> {
+    pub(super) fn store_as(
+        &self,
+        value: Datum,
+        from: SqlType,
+        object: &Object,
+        at: usize,
+    ) -> Result<Datum, Stop> {
         let column = &object.columns[at];
         let order = self.functions.date_order();
         let rules = Rules { style: 0, date_order: &order, strict: true };
@@ -209,7 +269,12 @@ impl Session {
     }
 
     /// Writes one new row; gives all its values. `None` cells take their default.
-    pub(super) fn insert_row(&mut self, object: &Arc<Object>, targets: &[usize], cells: Vec<Option<Datum>>) -> Result<Vec<Datum>, Stop> {
+    pub(super) fn insert_row(
+        &mut self,
+        object: &Arc<Object>,
+        targets: &[usize],
+        cells: Vec<Option<Datum>>,
+    ) -> Result<Vec<Datum>, Stop> {
         let mut row = vec![Datum::Null; object.columns.len()];
         let mut given = vec![false; object.columns.len()];
         for (at, cell) in targets.iter().zip(cells) {
@@ -236,9 +301,22 @@ impl Session {
                 }
             } else if let Some((seed, step)) = column.identity {
                 let value = self.next_identity(object, seed, step);
-                let (low, high) = if column.ty().is_integer() { convert::range(column.ty()) } else { (i128::MIN, i128::MAX) };
+                let (low, high) = if column.ty().is_integer() {
+                    convert::range(column.ty())
+                } else {
+                    (i128::MIN, i128::MAX)
+                };
                 if i128::from(value) < low || i128::from(value) > high {
-                    return Err(SqlError::new(8115, 16, 1, format!("Arithmetic overflow error converting IDENTITY to data type {}.", column.ty().base_name())).into());
+                    return Err(SqlError::new(
+                        8115,
+                        16,
+                        1,
+                        format!(
+                            "Arithmetic overflow error converting IDENTITY to data type {}.",
+                            column.ty().base_name()
+                        ),
+                    )
+                    .into());
                 }
                 row[at] = convert::cast(Datum::Int(value), SqlType::BIGINT, column.ty(), Rules::CAST)?;
                 self.last_identity = Some(value);
@@ -248,12 +326,23 @@ impl Session {
             }
         }
         self.check_nulls(object, &row, "INSERT")?;
-        let stored: Vec<&str> = object.columns.iter().filter(|c| c.computed.is_none()).map(|c| c.name.as_str()).collect();
+        let stored: Vec<&str> =
+            object.columns.iter().filter(|c| c.computed.is_none()).map(|c| c.name.as_str()).collect();
         let columns: Vec<String> = stored.iter().map(|c| quote(c)).collect();
         let places: Vec<String> = (1..=columns.len()).map(|n| format!("?{n}")).collect();
-        let sql = format!("INSERT INTO {}({}) VALUES ({})", object.storage, columns.join(", "), places.join(", "));
-        let values: Vec<Lite> = object.columns.iter().zip(&row).filter(|(c, _)| c.computed.is_none()).map(|(_, v)| v.to_lite()).collect();
-        let inserted = self.connection.prepare_cached(&sql).and_then(|mut statement| statement.insert(rusqlite::params_from_iter(values)));
+        let sql =
+            format!("INSERT INTO {}({}) VALUES ({})", object.storage, columns.join(", "), places.join(", "));
+        let values: Vec<Lite> = object
+            .columns
+            .iter()
+            .zip(&row)
+            .filter(|(c, _)| c.computed.is_none())
+            .map(|(_, v)| v.to_lite())
+            .collect();
+        let inserted = self
+            .connection
+            .prepare_cached(&sql)
+            .and_then(|mut statement| statement.insert(rusqlite::params_from_iter(values)));
         let rowid = inserted.map_err(|error| self.write_error(&error, object, &row))?;
         self.check_row(object, rowid, &row, "INSERT")?;
         Ok(row)
@@ -286,13 +375,18 @@ impl Session {
     /// An error of writing a row: duplicate keys with their values.
     fn write_error(&self, error: &rusqlite::Error, object: &Object, row: &[Datum]) -> Stop {
         let text = error.to_string();
-        if let (rusqlite::Error::SqliteFailure(failure, _), Some(list)) = (error, text.split("UNIQUE constraint failed: ").nth(1)) {
-            if failure.code == rusqlite::ErrorCode::ConstraintViolation {
-                let columns: Vec<&str> = list.split(", ").map(|c| c.rsplit('.').next().unwrap_or(c)).collect();
-                let key = object.keys.iter().find(|k| k.unique && k.columns.len() == columns.len() && k.columns.iter().zip(&columns).all(|(a, b)| a.eq_ignore_ascii_case(b)));
-                if let Some(key) = key {
-                    return duplicate(object, key, row).into();
-                }
+        if let (rusqlite::Error::SqliteFailure(failure, _), Some(list)) =
+            (error, text.split("UNIQUE constraint failed: ").nth(1))
+            && failure.code == rusqlite::ErrorCode::ConstraintViolation
+        {
+            let columns: Vec<&str> = list.split(", ").map(|c| c.rsplit('.').next().unwrap_or(c)).collect();
+            let key = object.keys.iter().find(|k| {
+                k.unique
+                    && k.columns.len() == columns.len()
+                    && k.columns.iter().zip(&columns).all(|(a, b)| a.eq_ignore_ascii_case(b))
+            });
+            if let Some(key) = key {
+                return duplicate(object, key, row).into();
             }
         }
         self.stop_for(error)
@@ -308,8 +402,16 @@ impl Session {
                 let alias = source.sql_alias.clone();
                 let scope = Scope { sources: vec![source], parent: None };
                 let condition = binder.condition(&expr, &scope)?;
-                let sql = format!("SELECT 1 FROM {} AS {alias} WHERE {alias}._rowid_ = {rowid} AND NOT {condition}", object.storage);
-                let bound = Bound { sql, params: binder.params, columns: vec![OutColumn::new("", SqlType::INT)], ..Bound::default() };
+                let sql = format!(
+                    "SELECT 1 FROM {} AS {alias} WHERE {alias}._rowid_ = {rowid} AND NOT {condition}",
+                    object.storage
+                );
+                let bound = Bound {
+                    sql,
+                    params: binder.params,
+                    columns: vec![OutColumn::new("", SqlType::INT)],
+                    ..Bound::default()
+                };
                 !self.collect(&bound)?.is_empty()
             };
             if violated {
@@ -324,15 +426,18 @@ impl Session {
             }
         }
         for foreign in &object.foreign {
-            let values: Vec<&Datum> = foreign.columns.iter().filter_map(|c| object.column(c)).map(|at| &row[at]).collect();
+            let values: Vec<&Datum> =
+                foreign.columns.iter().filter_map(|c| object.column(c)).map(|at| &row[at]).collect();
             if values.iter().any(|v| v.is_null()) {
                 continue;
             }
             let [database, schema, table] = &foreign.table;
-            let parent = super::catalog::find(&self.connection, database, schema, table).map_err(|e| self.stop_for(&e))?;
+            let parent = super::catalog::find(&self.connection, database, schema, table)
+                .map_err(|e| self.stop_for(&e))?;
             let Some(parent) = parent else { continue };
             if !self.key_exists(&parent, &foreign.referenced, &values)? {
-                let column = foreign.referenced.first().map(|c| format!(", column '{c}'")).unwrap_or_default();
+                let column =
+                    foreign.referenced.first().map(|c| format!(", column '{c}'")).unwrap_or_default();
                 return Err(SqlError::new(
                     547,
                     16,
@@ -346,10 +451,14 @@ impl Session {
     }
 
     fn key_exists(&self, object: &Object, columns: &[String], values: &[&Datum]) -> Result<bool, Stop> {
-        let tests: Vec<String> = columns.iter().enumerate().map(|(at, c)| format!("{} = ?{}", quote(c), at + 1)).collect();
+        let tests: Vec<String> =
+            columns.iter().enumerate().map(|(at, c)| format!("{} = ?{}", quote(c), at + 1)).collect();
         let sql = format!("SELECT 1 FROM {} WHERE {} LIMIT 1", object.storage, tests.join(" AND "));
         let params: Vec<Lite> = values.iter().map(|v| v.to_lite()).collect();
-        let found = self.connection.prepare_cached(&sql).and_then(|mut s| s.exists(rusqlite::params_from_iter(params)));
+        let found = self
+            .connection
+            .prepare_cached(&sql)
+            .and_then(|mut s| s.exists(rusqlite::params_from_iter(params)));
         found.map_err(|e| self.stop_for(&e))
     }
 
@@ -358,19 +467,28 @@ impl Session {
         let all = super::catalog::list(&self.connection, &object.database).map_err(|e| self.stop_for(&e))?;
         for child in all.iter().filter(|c| !c.foreign.is_empty()) {
             for foreign in &child.foreign {
-                let same = foreign.table[1].eq_ignore_ascii_case(&object.schema) && foreign.table[2].eq_ignore_ascii_case(&object.name);
+                let same = foreign.table[1].eq_ignore_ascii_case(&object.schema)
+                    && foreign.table[2].eq_ignore_ascii_case(&object.name);
                 if !same {
                     continue;
                 }
-                let values: Vec<&Datum> = foreign.referenced.iter().filter_map(|c| object.column(c)).map(|at| &row[at]).collect();
+                let values: Vec<&Datum> =
+                    foreign.referenced.iter().filter_map(|c| object.column(c)).map(|at| &row[at]).collect();
                 if !self.key_exists(child, &foreign.columns, &values)? {
                     continue;
                 }
                 if foreign.cascade && verb == "DELETE" {
-                    let tests: Vec<String> = foreign.columns.iter().enumerate().map(|(at, c)| format!("{} = ?{}", quote(c), at + 1)).collect();
+                    let tests: Vec<String> = foreign
+                        .columns
+                        .iter()
+                        .enumerate()
+                        .map(|(at, c)| format!("{} = ?{}", quote(c), at + 1))
+                        .collect();
                     let params: Vec<Lite> = values.iter().map(|v| v.to_lite()).collect();
                     let sql = format!("DELETE FROM {} WHERE {}", child.storage, tests.join(" AND "));
-                    self.connection.execute(&sql, rusqlite::params_from_iter(params)).map_err(|e| self.stop_for(&e))?;
+                    self.connection
+                        .execute(&sql, rusqlite::params_from_iter(params))
+                        .map_err(|e| self.stop_for(&e))?;
                     continue;
                 }
                 return Err(SqlError::new(
@@ -392,7 +510,13 @@ impl Session {
     }
 
     /// Finds the table that UPDATE or DELETE names: directly, or as an alias of its FROM clause.
-    fn target(&self, binder: &mut Binder<'_>, name: &Name, from: &[TableWithJoins], scope: &mut Scope<'_>) -> Result<Target, SqlError> {
+    fn target(
+        &self,
+        binder: &mut Binder<'_>,
+        name: &Name,
+        from: &[TableWithJoins],
+        scope: &mut Scope<'_>,
+    ) -> Result<Target, SqlError> {
         if from.is_empty() {
             let object = self.writable(name)?;
             let source = binder.table_source(&object, name.name.clone(), Some(object.schema.clone()));
@@ -401,7 +525,11 @@ impl Session {
             return Ok(Target { object, from: sql, source });
         }
         let sql = binder.from(from, scope)?;
-        let by_alias = scope.sources.iter().find(|s| s.name.eq_ignore_ascii_case(&name.name) && s.table.is_some()).cloned();
+        let by_alias = scope
+            .sources
+            .iter()
+            .find(|s| s.name.eq_ignore_ascii_case(&name.name) && s.table.is_some())
+            .cloned();
         let found = match by_alias {
             Some(source) => Some(source),
             None => {
@@ -409,10 +537,10 @@ impl Session {
                 scope.sources.iter().find(|s| s.table.as_ref().is_some_and(|t| t.id == object.id)).cloned()
             }
         };
-        if let Some(source) = found {
-            if let Some(object) = source.table.clone() {
-                return Ok(Target { object, from: sql, source });
-            }
+        if let Some(source) = found
+            && let Some(object) = source.table.clone()
+        {
+            return Ok(Target { object, from: sql, source });
         }
         // The table is not in its own FROM clause: joined without a condition.
         let object = self.writable(name)?;
@@ -447,7 +575,13 @@ impl Session {
                         let at = target.object.column(name).ok_or_else(|| no_column(name))?;
                         let column = &target.object.columns[at];
                         if column.identity.is_some() {
-                            return Err(SqlError::new(8102, 16, 1, format!("Cannot update identity column '{}'.", column.name)).into());
+                            return Err(SqlError::new(
+                                8102,
+                                16,
+                                1,
+                                format!("Cannot update identity column '{}'.", column.name),
+                            )
+                            .into());
                         }
                         if column.computed.is_some() || column.ty().kind == Kind::RowVersion {
                             return Err(SqlError::new(272, 16, 1, "Cannot update a timestamp column.").into());
@@ -514,7 +648,12 @@ impl Session {
             }
             let last = found.last().cloned();
             let (mut before, mut after) = (Vec::new(), Vec::new());
-            let keyed = object.keys.iter().any(|k| k.unique && set.iter().any(|(at, _)| *at < width && k.columns.iter().any(|c| object.column(c) == Some(*at))));
+            let keyed = object.keys.iter().any(|k| {
+                k.unique
+                    && set
+                        .iter()
+                        .any(|(at, _)| *at < width && k.columns.iter().any(|c| object.column(c) == Some(*at)))
+            });
             let mut changed = Vec::with_capacity(found.len());
             for row in &found {
                 let old: Vec<Datum> = row[1..=width].to_vec();
@@ -536,7 +675,10 @@ impl Session {
             if spread {
                 // Keys may trade places: take all rows out before they come back.
                 for (rowid, _, _) in &changed {
-                    session.connection.execute(&format!("DELETE FROM {} WHERE _rowid_ = ?1", object.storage), [rowid]).map_err(|e| session.stop_for(&e))?;
+                    session
+                        .connection
+                        .execute(&format!("DELETE FROM {} WHERE _rowid_ = ?1", object.storage), [rowid])
+                        .map_err(|e| session.stop_for(&e))?;
                 }
             }
             for (rowid, old, new) in &changed {
@@ -546,7 +688,16 @@ impl Session {
                 session.write_row(&object, *rowid, new, spread)?;
                 session.check_row(&object, *rowid, new, "UPDATE")?;
                 if keyed && old != new {
-                    let moved: Vec<&Key> = object.keys.iter().filter(|k| k.unique && k.columns.iter().any(|c| object.column(c).is_some_and(|at| old[at] != new[at]))).collect();
+                    let moved: Vec<&Key> = object
+                        .keys
+                        .iter()
+                        .filter(|k| {
+                            k.unique
+                                && k.columns
+                                    .iter()
+                                    .any(|c| object.column(c).is_some_and(|at| old[at] != new[at]))
+                        })
+                        .collect();
                     if !moved.is_empty() {
                         session.check_children(&object, old, "UPDATE")?;
                     }
@@ -573,18 +724,32 @@ impl Session {
     }
 
     fn write_row(&self, object: &Object, rowid: i64, row: &[Datum], insert: bool) -> Result<(), Stop> {
-        let stored: Vec<(String, Lite)> =
-            object.columns.iter().zip(row).filter(|(c, _)| c.computed.is_none()).map(|(c, v)| (quote(&c.name), v.to_lite())).collect();
+        let stored: Vec<(String, Lite)> = object
+            .columns
+            .iter()
+            .zip(row)
+            .filter(|(c, _)| c.computed.is_none())
+            .map(|(c, v)| (quote(&c.name), v.to_lite()))
+            .collect();
         let sql = if insert {
             let names: Vec<&str> = stored.iter().map(|s| s.0.as_str()).collect();
             let places: Vec<String> = (2..=stored.len() + 1).map(|n| format!("?{n}")).collect();
-            format!("INSERT INTO {}(_rowid_, {}) VALUES (?1, {})", object.storage, names.join(", "), places.join(", "))
+            format!(
+                "INSERT INTO {}(_rowid_, {}) VALUES (?1, {})",
+                object.storage,
+                names.join(", "),
+                places.join(", ")
+            )
         } else {
-            let sets: Vec<String> = stored.iter().enumerate().map(|(at, s)| format!("{} = ?{}", s.0, at + 2)).collect();
+            let sets: Vec<String> =
+                stored.iter().enumerate().map(|(at, s)| format!("{} = ?{}", s.0, at + 2)).collect();
             format!("UPDATE {} SET {} WHERE _rowid_ = ?1", object.storage, sets.join(", "))
         };
         let params = std::iter::once(Lite::Integer(rowid)).chain(stored.into_iter().map(|s| s.1));
-        let done = self.connection.prepare_cached(&sql).and_then(|mut s| s.execute(rusqlite::params_from_iter(params)));
+        let done = self
+            .connection
+            .prepare_cached(&sql)
+            .and_then(|mut s| s.execute(rusqlite::params_from_iter(params)));
         done.map(|_| ()).map_err(|error| self.write_error(&error, object, row))
     }
 
@@ -640,7 +805,8 @@ impl Session {
                 if session.cancel.is_cancelled() {
                     return Err(Stop::Cancelled);
                 }
-                let deleted = session.connection.prepare_cached(&sql).and_then(|mut s| s.execute([row[0].as_i64()]));
+                let deleted =
+                    session.connection.prepare_cached(&sql).and_then(|mut s| s.execute([row[0].as_i64()]));
                 deleted.map_err(|e| session.stop_for(&e))?;
                 if object.primary_key().is_some() && !object.is_temporary() {
                     session.check_children(&object, &row[1..], "DELETE")?;
@@ -655,7 +821,13 @@ impl Session {
         self.finish_dml(output, count, 0xC4, emit)
     }
 
-    fn finish_dml(&mut self, output: Option<OutputRows>, count: i64, command: u16, emit: &mut Emit<'_>) -> Result<(), Stop> {
+    fn finish_dml(
+        &mut self,
+        output: Option<OutputRows>,
+        count: i64,
+        command: u16,
+        emit: &mut Emit<'_>,
+    ) -> Result<(), Stop> {
         if let Some(output) = output {
             emit.columns(&output.columns)?;
             for row in &output.rows {
@@ -715,7 +887,12 @@ impl Session {
     }
 
     /// SELECT … INTO: a new table from a query's columns.
-    pub(super) fn select_into(&mut self, name: &Name, bound: &Bound, emit: &mut Emit<'_>) -> Result<(), Stop> {
+    pub(super) fn select_into(
+        &mut self,
+        name: &Name,
+        bound: &Bound,
+        emit: &mut Emit<'_>,
+    ) -> Result<(), Stop> {
         let rows = self.collect(bound)?;
         let mut columns = Vec::new();
         let mut identity = false;
@@ -723,7 +900,8 @@ impl Session {
             if column.name.is_empty() {
                 return Err(SqlError::new(1038, 15, 5, "An object or column name is missing or empty. For SELECT INTO statements, verify each column has a name. For other statements, look for empty alias names. Aliases defined as \"\" or [] are not allowed. Change the alias to a valid name.").into());
             }
-            let mut info = super::catalog::ColumnInfo::new(at as i32 + 1, &column.name, column.ty, column.nullable);
+            let mut info =
+                super::catalog::ColumnInfo::new(at as i32 + 1, &column.name, column.ty, column.nullable);
             if column.identity && !identity {
                 identity = true;
                 info.identity = Some((1, 1));
@@ -745,16 +923,44 @@ impl Session {
 
     pub(super) fn truncate(&mut self, name: &Name, emit: &mut Emit<'_>) -> Result<(), Stop> {
         self.begin_implicitly(emit)?;
-        let object = self.find_table(name)?.ok_or_else(|| SqlError::new(4701, 16, 1, format!("Cannot find the object \"{}\" because it does not exist or you do not have permissions.", name.name)))?;
+        let object = self.find_table(name)?.ok_or_else(|| {
+            SqlError::new(
+                4701,
+                16,
+                1,
+                format!(
+                    "Cannot find the object \"{}\" because it does not exist or you do not have permissions.",
+                    name.name
+                ),
+            )
+        })?;
         let referenced = super::catalog::list(&self.connection, &object.database)
             .map_err(|e| self.stop_for(&e))?
             .iter()
-            .any(|o| o.id != object.id && o.foreign.iter().any(|f| f.table[2].eq_ignore_ascii_case(&object.name) && f.table[1].eq_ignore_ascii_case(&object.schema)));
+            .any(|o| {
+                o.id != object.id
+                    && o.foreign.iter().any(|f| {
+                        f.table[2].eq_ignore_ascii_case(&object.name)
+                            && f.table[1].eq_ignore_ascii_case(&object.schema)
+                    })
+            });
         if referenced {
-            return Err(SqlError::new(4712, 16, 1, format!("Cannot truncate table '{}' because it is being referenced by a FOREIGN KEY constraint.", object.name)).into());
+            return Err(SqlError::new(
+                4712,
+                16,
+                1,
+                format!(
+                    "Cannot truncate table '{}' because it is being referenced by a FOREIGN KEY constraint.",
+                    object.name
+                ),
+            )
+            .into());
         }
         self.atomically(!object.is_temporary(), |session| {
-            session.connection.execute(&format!("DELETE FROM {}", object.storage), []).map_err(|e| session.stop_for(&e))?;
+            session
+                .connection
+                .execute(&format!("DELETE FROM {}", object.storage), [])
+                .map_err(|e| session.stop_for(&e))?;
             super::server::lock(&session.engine.identities).remove(&object.id);
             Ok(())
         })?;
@@ -766,7 +972,12 @@ impl Binder<'_> {
     /// The select list of OUTPUT over its two pseudo tables.
     fn output_list(mut self, items: &[SelectItem], scope: Scope<'_>) -> Result<Bound, SqlError> {
         let (list, columns) = self.plain_projection(items, &scope)?;
-        Ok(Bound { sql: format!("SELECT {}", list.join(", ")), params: self.params, columns, ..Bound::default() })
+        Ok(Bound {
+            sql: format!("SELECT {}", list.join(", ")),
+            params: self.params,
+            columns,
+            ..Bound::default()
+        })
     }
 }
 
@@ -791,7 +1002,8 @@ fn duplicate(object: &Object, key: &Key, row: &[Datum]) -> SqlError {
         .filter_map(|c| object.column(c))
         .map(|at| match &row[at] {
             Datum::Null => "<NULL>".to_string(),
-            value => convert::to_string(value, object.columns[at].ty(), SqlType::nvarchar(4000), Rules::CAST).unwrap_or_default(),
+            value => convert::to_string(value, object.columns[at].ty(), SqlType::nvarchar(4000), Rules::CAST)
+                .unwrap_or_default(),
         })
         .collect();
     let name = object.name.split('$').next().unwrap_or_default();
@@ -799,8 +1011,24 @@ fn duplicate(object: &Object, key: &Key, row: &[Datum]) -> SqlError {
     let values = values.join(", ");
     if key.constraint {
         let kind = if key.primary { "PRIMARY" } else { "UNIQUE" };
-        SqlError::new(2627, 14, 1, format!("Violation of {kind} KEY constraint '{}'. Cannot insert duplicate key in object '{table}'. The duplicate key value is ({values}).", key.name))
+        SqlError::new(
+            2627,
+            14,
+            1,
+            format!(
+                "Violation of {kind} KEY constraint '{}'. Cannot insert duplicate key in object '{table}'. The duplicate key value is ({values}).",
+                key.name
+            ),
+        )
     } else {
-        SqlError::new(2601, 14, 1, format!("Cannot insert duplicate key row in object '{table}' with unique index '{}'. The duplicate key value is ({values}).", key.name))
+        SqlError::new(
+            2601,
+            14,
+            1,
+            format!(
+                "Cannot insert duplicate key row in object '{table}' with unique index '{}'. The duplicate key value is ({values}).",
+                key.name
+            ),
+        )
     }
 }

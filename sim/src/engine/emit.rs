@@ -60,7 +60,15 @@ fn flow(result: ControlFlow<()>) -> Result<(), Stop> {
 
 impl<'o> Emit<'o> {
     pub(super) fn new(out: &'o mut dyn Output, is_rpc: bool, server: &str) -> Emit<'o> {
-        Emit { out, pending: None, depth: 0, is_rpc, capture: None, failed: false, server: server.to_string() }
+        Emit {
+            out,
+            pending: None,
+            depth: 0,
+            is_rpc,
+            capture: None,
+            failed: false,
+            server: server.to_string(),
+        }
     }
 
     fn flush(&mut self) -> Result<(), Stop> {
@@ -90,12 +98,19 @@ impl<'o> Emit<'o> {
     pub(super) fn row(&mut self, columns: &[OutColumn], row: &[Datum]) -> Result<(), Stop> {
         if let Some(capture) = &mut self.capture {
             if capture.rows.len() >= 5_000_000 {
-                return Err(SqlError::new(701, 17, 1, "There is insufficient system memory in resource pool 'default' to run this query.").into());
+                return Err(SqlError::new(
+                    701,
+                    17,
+                    1,
+                    "There is insufficient system memory in resource pool 'default' to run this query.",
+                )
+                .into());
             }
             capture.rows.push(row.to_vec());
             return Ok(());
         }
-        let values: Vec<Value> = columns.iter().zip(row).map(|(column, value)| value.to_value(column.ty)).collect();
+        let values: Vec<Value> =
+            columns.iter().zip(row).map(|(column, value)| value.to_value(column.ty)).collect();
         flow(self.out.row(&values))
     }
 
@@ -113,7 +128,8 @@ impl<'o> Emit<'o> {
             status = status.with(DoneStatus::ERROR);
         }
         let kind = if self.depth > 0 { DoneKind::DoneInProc } else { DoneKind::Done };
-        self.pending = Some(Done { kind, status, current_command: command, rows: rows.unwrap_or(0).max(0) as u64 });
+        self.pending =
+            Some(Done { kind, status, current_command: command, rows: rows.unwrap_or(0).max(0) as u64 });
         if kind == DoneKind::DoneInProc {
             // The procedure's own DONEPROC always follows.
             self.flush()?;
@@ -127,7 +143,12 @@ impl<'o> Emit<'o> {
             return Ok(());
         }
         self.flush()?;
-        self.pending = Some(Done { kind: DoneKind::DoneProc, status: DoneStatus::FINAL, current_command: 0xE0, rows: 0 });
+        self.pending = Some(Done {
+            kind: DoneKind::DoneProc,
+            status: DoneStatus::FINAL,
+            current_command: 0xE0,
+            rows: 0,
+        });
         Ok(())
     }
 
@@ -163,7 +184,13 @@ impl<'o> Emit<'o> {
         flow(self.out.return_status(status))
     }
 
-    pub(super) fn return_value(&mut self, ordinal: u16, name: &str, ty: super::types::SqlType, value: &Datum) -> Result<(), Stop> {
+    pub(super) fn return_value(
+        &mut self,
+        ordinal: u16,
+        name: &str,
+        ty: super::types::SqlType,
+        value: &Datum,
+    ) -> Result<(), Stop> {
         self.flush()?;
         let info = super::wire_types::type_info(ty, true);
         flow(self.out.return_value(ordinal, name, &info, &value.to_value(ty)))
@@ -179,7 +206,8 @@ impl<'o> Emit<'o> {
                 Done { kind: DoneKind::DoneProc, status: DoneStatus::FINAL, current_command: 0xE0, rows: 0 }
             }
             None => {
-                let (kind, command) = if self.is_rpc { (DoneKind::DoneProc, 0xE0) } else { (DoneKind::Done, 0xFD) };
+                let (kind, command) =
+                    if self.is_rpc { (DoneKind::DoneProc, 0xE0) } else { (DoneKind::Done, 0xFD) };
                 Done { kind, status: DoneStatus::FINAL, current_command: command, rows: 0 }
             }
         };

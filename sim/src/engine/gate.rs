@@ -49,7 +49,10 @@ impl Gate {
                 break Waited::TimedOut;
             }
             // Short turns, so that a cancel from another thread is seen soon.
-            let (again, _) = self.bell.wait_timeout(state, left.min(Duration::from_millis(20))).unwrap_or_else(PoisonError::into_inner);
+            let (again, _) = self
+                .bell
+                .wait_timeout(state, left.min(Duration::from_millis(20)))
+                .unwrap_or_else(PoisonError::into_inner);
             state = again;
         };
         state.queue.retain(|waiting| *waiting != spid);
@@ -66,8 +69,9 @@ impl Gate {
         }
     }
 
-    /// Who holds the lock.
-    pub(super) fn holder(&self) -> Option<u16> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).holder
+    /// Whom a session waits for.
+    pub(super) fn blocker(&self, spid: u16) -> Option<u16> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.holder.filter(|holder| *holder != spid && state.queue.contains(&spid))
     }
 }

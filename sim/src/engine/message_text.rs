@@ -34,7 +34,15 @@ const SEPARATOR: char = '\u{1}';
 
 impl SqlError {
     pub(super) fn new(number: i32, class: u8, state: u8, text: impl Into<String>) -> SqlError {
-        SqlError { number, class, state, text: text.into(), line: 0, procedure: String::new(), reach: reach_of(number) }
+        SqlError {
+            number,
+            class,
+            state,
+            text: text.into(),
+            line: 0,
+            procedure: String::new(),
+            reach: reach_of(number),
+        }
     }
 
     pub(super) fn reaching(mut self, reach: Reach) -> SqlError {
@@ -44,7 +52,10 @@ impl SqlError {
 
     /// The form in which an error crosses SQLite: registered functions can only return text.
     pub(super) fn smuggle(&self) -> String {
-        format!("{SEPARATOR}{}{SEPARATOR}{}{SEPARATOR}{}{SEPARATOR}{}", self.number, self.class, self.state, self.text)
+        format!(
+            "{SEPARATOR}{}{SEPARATOR}{}{SEPARATOR}{}{SEPARATOR}{}",
+            self.number, self.class, self.state, self.text
+        )
     }
 
     /// Takes a smuggled error back.
@@ -71,10 +82,14 @@ impl std::error::Error for SqlError {}
 fn reach_of(number: i32) -> Reach {
     match number {
         // Conversions end the batch and take the transaction along.
-        241 | 242 | 244 | 245 | 248 | 293 | 295 | 8114 | 8169 | 235 | 1205 | 3960 | 9420 => Reach::Transaction,
+        241 | 242 | 244 | 245 | 248 | 293 | 295 | 8114 | 8169 | 235 | 1205 | 3960 | 9420 => {
+            Reach::Transaction
+        }
         // Names and syntax are found when the statement is compiled.
-        102 | 105 | 156 | 137 | 134 | 178 | 207 | 208 | 209 | 1012 | 4104 | 4121 | 195 | 174 | 189 | 8120 | 107 | 205 | 206 | 402 | 8117
-        | 529 | 213 | 264 | 145 | 104 | 1087 | 8116 | 141 | 2715 | 50_501 => Reach::Scope,
+        102 | 105 | 156 | 137 | 134 | 178 | 207 | 208 | 209 | 1012 | 4104 | 4121 | 195 | 174 | 189 | 8120
+        | 107 | 205 | 206 | 402 | 8117 | 529 | 213 | 264 | 145 | 104 | 1087 | 8116 | 141 | 2715 | 50_501 => {
+            Reach::Scope
+        }
         911 | 4145 | 8178 | 201 | 8144 | 8146 | 8145 => Reach::Statement,
         _ => Reach::Statement,
     }
@@ -82,12 +97,94 @@ fn reach_of(number: i32) -> Reach {
 
 pub(super) fn syntax_near(token: &str) -> SqlError {
     const RESERVED: &[&str] = &[
-        "SELECT", "FROM", "WHERE", "GROUP", "ORDER", "BY", "HAVING", "INTO", "INSERT", "UPDATE", "DELETE", "TABLE", "CREATE", "DROP", "ALTER",
-        "BEGIN", "END", "IF", "ELSE", "WHILE", "AND", "OR", "NOT", "NULL", "IS", "IN", "LIKE", "BETWEEN", "EXISTS", "CASE", "WHEN", "THEN",
-        "SET", "DECLARE", "EXEC", "EXECUTE", "AS", "ON", "JOIN", "INNER", "LEFT", "RIGHT", "FULL", "OUTER", "CROSS", "UNION", "ALL", "DISTINCT",
-        "TOP", "VALUES", "DEFAULT", "PRIMARY", "KEY", "FOREIGN", "REFERENCES", "CHECK", "CONSTRAINT", "INDEX", "VIEW", "PROCEDURE", "PROC",
-        "RETURN", "PRINT", "RAISERROR", "WAITFOR", "USE", "GOTO", "BREAK", "CONTINUE", "COMMIT", "ROLLBACK", "SAVE", "TRAN", "TRANSACTION",
-        "WITH", "FOR", "CURSOR", "OPEN", "FETCH", "CLOSE", "DEALLOCATE", "TRUNCATE", "MERGE", "KILL", "TO", "ASC", "DESC", "USER",
+        "SELECT",
+        "FROM",
+        "WHERE",
+        "GROUP",
+        "ORDER",
+        "BY",
+        "HAVING",
+        "INTO",
+        "INSERT",
+        "UPDATE",
+        "DELETE",
+        "TABLE",
+        "CREATE",
+        "DROP",
+        "ALTER",
+        "BEGIN",
+        "END",
+        "IF",
+        "ELSE",
+        "WHILE",
+        "AND",
+        "OR",
+        "NOT",
+        "NULL",
+        "IS",
+        "IN",
+        "LIKE",
+        "BETWEEN",
+        "EXISTS",
+        "CASE",
+        "WHEN",
+        "THEN",
+        "SET",
+        "DECLARE",
+        "EXEC",
+        "EXECUTE",
+        "AS",
+        "ON",
+        "JOIN",
+        "INNER",
+        "LEFT",
+        "RIGHT",
+        "FULL",
+        "OUTER",
+        "CROSS",
+        "UNION",
+        "ALL",
+        "DISTINCT",
+        "TOP",
+        "VALUES",
+        "DEFAULT",
+        "PRIMARY",
+        "KEY",
+        "FOREIGN",
+        "REFERENCES",
+        "CHECK",
+        "CONSTRAINT",
+        "INDEX",
+        "VIEW",
+        "PROCEDURE",
+        "PROC",
+        "RETURN",
+        "PRINT",
+        "RAISERROR",
+        "WAITFOR",
+        "USE",
+        "GOTO",
+        "BREAK",
+        "CONTINUE",
+        "COMMIT",
+        "ROLLBACK",
+        "SAVE",
+        "TRAN",
+        "TRANSACTION",
+        "WITH",
+        "FOR",
+        "CURSOR",
+        "OPEN",
+        "FETCH",
+        "CLOSE",
+        "DEALLOCATE",
+        "TRUNCATE",
+        "MERGE",
+        "KILL",
+        "TO",
+        "ASC",
+        "DESC",
+        "USER",
     ];
     let upper = token.to_ascii_uppercase();
     if RESERVED.contains(&upper.as_str()) {
@@ -112,7 +209,12 @@ pub(super) fn no_procedure(name: &str) -> SqlError {
     SqlError::new(2812, 16, 62, format!("Could not find stored procedure '{name}'."))
 }
 pub(super) fn no_database(name: &str) -> SqlError {
-    SqlError::new(911, 16, 1, format!("Database '{name}' does not exist. Make sure that the name is entered correctly."))
+    SqlError::new(
+        911,
+        16,
+        1,
+        format!("Database '{name}' does not exist. Make sure that the name is entered correctly."),
+    )
 }
 pub(super) fn no_handle(handle: i64) -> SqlError {
     SqlError::new(8179, 16, 4, format!("Could not find prepared statement with handle {handle}."))
@@ -131,6 +233,8 @@ pub(super) fn deadlock(spid: u16) -> SqlError {
         1205,
         13,
         51,
-        format!("Transaction (Process ID {spid}) was deadlocked on lock resources with another process and has been chosen as the deadlock victim. Rerun the transaction."),
+        format!(
+            "Transaction (Process ID {spid}) was deadlocked on lock resources with another process and has been chosen as the deadlock victim. Rerun the transaction."
+        ),
     )
 }

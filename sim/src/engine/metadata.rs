@@ -85,21 +85,52 @@ fn object<'a>(snapshot: &'a Snapshot, text: &str) -> Option<&'a Arc<Object>> {
     snapshot.objects.iter().rev().find(|o| {
         o.name.eq_ignore_ascii_case(name)
             && (temporary || o.schema.eq_ignore_ascii_case(schema))
-            && (o.database.eq_ignore_ascii_case(database) || temporary && database.eq_ignore_ascii_case("tempdb"))
+            && (o.database.eq_ignore_ascii_case(database)
+                || temporary && database.eq_ignore_ascii_case("tempdb"))
     })
 }
 
 /// Type ids as `sys.types.user_type_id` has them.
 pub(super) const TYPES: &[(i64, &str)] = &[
-    (34, "image"), (35, "text"), (36, "uniqueidentifier"), (40, "date"), (41, "time"), (42, "datetime2"), (43, "datetimeoffset"),
-    (48, "tinyint"), (52, "smallint"), (56, "int"), (58, "smalldatetime"), (59, "real"), (60, "money"), (61, "datetime"), (62, "float"),
-    (98, "sql_variant"), (99, "ntext"), (104, "bit"), (106, "decimal"), (108, "numeric"), (122, "smallmoney"), (127, "bigint"),
-    (165, "varbinary"), (167, "varchar"), (173, "binary"), (175, "char"), (189, "timestamp"), (231, "nvarchar"), (239, "nchar"),
-    (241, "xml"), (256, "sysname"),
+    (34, "image"),
+    (35, "text"),
+    (36, "uniqueidentifier"),
+    (40, "date"),
+    (41, "time"),
+    (42, "datetime2"),
+    (43, "datetimeoffset"),
+    (48, "tinyint"),
+    (52, "smallint"),
+    (56, "int"),
+    (58, "smalldatetime"),
+    (59, "real"),
+    (60, "money"),
+    (61, "datetime"),
+    (62, "float"),
+    (98, "sql_variant"),
+    (99, "ntext"),
+    (104, "bit"),
+    (106, "decimal"),
+    (108, "numeric"),
+    (122, "smallmoney"),
+    (127, "bigint"),
+    (165, "varbinary"),
+    (167, "varchar"),
+    (173, "binary"),
+    (175, "char"),
+    (189, "timestamp"),
+    (231, "nvarchar"),
+    (239, "nchar"),
+    (241, "xml"),
+    (256, "sysname"),
 ];
 
 /// Runs a metadata function; `None` if `name` is not one.
-pub(super) fn call(name: &str, args: &[(SqlType, Datum)], context: &Context) -> Result<Option<Datum>, SqlError> {
+pub(super) fn call(
+    name: &str,
+    args: &[(SqlType, Datum)],
+    context: &Context,
+) -> Result<Option<Datum>, SqlError> {
     if signature(name, &[]).is_none() {
         return Ok(None);
     }
@@ -136,7 +167,10 @@ pub(super) fn call(name: &str, args: &[(SqlType, Datum)], context: &Context) -> 
                 _ => None,
             })
         }
-        "COL_LENGTH" => int_or_null(object(&snapshot, text(0)).and_then(|o| o.column(text(1)).map(|c| o.columns[c].ty().max_length()))),
+        "COL_LENGTH" => int_or_null(
+            object(&snapshot, text(0))
+                .and_then(|o| o.column(text(1)).map(|c| o.columns[c].ty().max_length())),
+        ),
         "COL_NAME" => {
             let column = by_id(int(0)).and_then(|o| o.columns.iter().find(|c| i64::from(c.id) == int(1)));
             str_or_null(column.map(|c| c.name.clone()))
@@ -152,12 +186,15 @@ pub(super) fn call(name: &str, args: &[(SqlType, Datum)], context: &Context) -> 
                 "columnid" => Some(i64::from(column.id)),
                 "precision" => Some(i64::from(column.ty().precision_scale().0)),
                 "scale" => Some(i64::from(column.ty().precision_scale().1)),
-                "charmaxlen" => Some(if column.ty().len == super::types::MAX { -1 } else { i64::from(column.ty().len) }),
+                "charmaxlen" => {
+                    Some(if column.ty().len == super::types::MAX { -1 } else { i64::from(column.ty().len) })
+                }
                 _ => Some(0),
             })
         }
         "INDEXPROPERTY" => {
-            let key = by_id(int(0)).and_then(|o| o.keys.iter().find(|k| k.name.eq_ignore_ascii_case(text(1))));
+            let key =
+                by_id(int(0)).and_then(|o| o.keys.iter().find(|k| k.name.eq_ignore_ascii_case(text(1))));
             int_or_null(key.and_then(|k| match text(2).to_ascii_lowercase().as_str() {
                 "isunique" => flag(k.unique),
                 "isclustered" => flag(k.primary),
@@ -177,12 +214,20 @@ pub(super) fn call(name: &str, args: &[(SqlType, Datum)], context: &Context) -> 
         }
         "TYPEPROPERTY" => {
             let ty = parse_type(&name_parts(text(0))[0], &[]).ok();
-            int_or_null(ty.map(|t| i64::from(if text(1).eq_ignore_ascii_case("scale") { t.precision_scale().1 } else { t.precision_scale().0 })))
+            int_or_null(ty.map(|t| {
+                i64::from(if text(1).eq_ignore_ascii_case("scale") {
+                    t.precision_scale().1
+                } else {
+                    t.precision_scale().0
+                })
+            }))
         }
         "SCHEMA_NAME" if args.is_empty() => Datum::str("dbo"),
         "SCHEMA_NAME" => str_or_null(snapshot.schemas.iter().find(|s| s.0 == int(0)).map(|s| s.1.clone())),
         "SCHEMA_ID" if args.is_empty() => Datum::Int(1),
-        "SCHEMA_ID" => int_or_null(snapshot.schemas.iter().find(|s| s.1.eq_ignore_ascii_case(text(0))).map(|s| s.0)),
+        "SCHEMA_ID" => {
+            int_or_null(snapshot.schemas.iter().find(|s| s.1.eq_ignore_ascii_case(text(0))).map(|s| s.0))
+        }
         "DB_NAME" if args.is_empty() => Datum::str(snapshot.database.as_str()),
         "DB_NAME" => str_or_null(snapshot.databases.iter().find(|d| d.0 == int(0)).map(|d| d.1.clone())),
         "DB_ID" => {
@@ -191,7 +236,9 @@ pub(super) fn call(name: &str, args: &[(SqlType, Datum)], context: &Context) -> 
         }
         "IDENT_CURRENT" | "IDENT_SEED" | "IDENT_INCR" => {
             let Some(o) = object(&snapshot, text(0)) else { return Ok(Some(Datum::Null)) };
-            let Some((seed, step)) = o.identity_column().and_then(|c| o.columns[c].identity) else { return Ok(Some(Datum::Null)) };
+            let Some((seed, step)) = o.identity_column().and_then(|c| o.columns[c].identity) else {
+                return Ok(Some(Datum::Null));
+            };
             let value = match name {
                 "IDENT_SEED" => seed,
                 "IDENT_INCR" => step,

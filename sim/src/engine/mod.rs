@@ -305,4 +305,3 @@ pub enum EngineError {
     #[error("sqlite: {0}")]
     Sqlite(String),
 }
-

@@ -18,7 +18,17 @@ use super::wire_types::OutColumn;
 
 /// sp_datatype_info's rows: name, ODBC type, precision, prefix, suffix, create params, case sensitive, searchable,
 /// unsigned, auto increment, min scale, max scale, SQL data type, user type.
-type TypeRow = (&'static str, i64, i64, Option<&'static str>, Option<&'static str>, Option<&'static str>, i64, Option<i64>, Option<i64>);
+type TypeRow = (
+    &'static str,
+    i64,
+    i64,
+    Option<&'static str>,
+    Option<&'static str>,
+    Option<&'static str>,
+    i64,
+    Option<i64>,
+    Option<i64>,
+);
 
 const TYPE_ROWS: &[TypeRow] = &[
     ("sql_variant", -150, 8000, None, None, None, 2, None, None),
@@ -59,11 +69,19 @@ fn text_or_null(text: Option<&str>) -> Datum {
 }
 
 fn named<'a>(args: &'a [Arg], name: &str, at: usize) -> Option<&'a Arg> {
-    args.iter().find(|a| a.name.eq_ignore_ascii_case(name)).or_else(|| args.get(at).filter(|a| a.name.is_empty())).filter(|a| !a.value.is_null() && !a.default)
+    args.iter()
+        .find(|a| a.name.eq_ignore_ascii_case(name))
+        .or_else(|| args.get(at).filter(|a| a.name.is_empty()))
+        .filter(|a| !a.value.is_null() && !a.default)
 }
 
 impl Session {
-    pub(super) fn plain_system_procedure(&mut self, name: &str, args: &[Arg], emit: &mut Emit<'_>) -> Result<Option<Answer>, Stop> {
+    pub(super) fn plain_system_procedure(
+        &mut self,
+        name: &str,
+        args: &[Arg],
+        emit: &mut Emit<'_>,
+    ) -> Result<Option<Answer>, Stop> {
         let text = |name: &str, at: usize| named(args, name, at).map(Arg::text).unwrap_or_default();
         let sysname = SqlType::SYSNAME;
         Ok(Some(match name {
@@ -105,7 +123,13 @@ impl Session {
                 let role = text("@rolename", 0);
                 self.app_role = Some((role, 1));
                 let cookie = args.iter().position(|a| a.output);
-                Answer { status: 0, outputs: cookie.map(|at| (at, SqlType::varbinary(8000), Datum::Bytes(vec![1, 2, 3, 4]))).into_iter().collect() }
+                Answer {
+                    status: 0,
+                    outputs: cookie
+                        .map(|at| (at, SqlType::varbinary(8000), Datum::Bytes(vec![1, 2, 3, 4])))
+                        .into_iter()
+                        .collect(),
+                }
             }
             "sp_unsetapprole" => {
                 if self.app_role.take().is_none() {
@@ -117,97 +141,210 @@ impl Session {
                 let wanted = named(args, "@data_type", 0).and_then(Arg::int).unwrap_or(0);
                 let (int, small) = (SqlType::INT, SqlType::SMALLINT);
                 let columns = [
-                    ("TYPE_NAME", sysname), ("DATA_TYPE", small), ("PRECISION", int), ("LITERAL_PREFIX", SqlType::varchar(32)),
-                    ("LITERAL_SUFFIX", SqlType::varchar(32)), ("CREATE_PARAMS", SqlType::varchar(32)), ("NULLABLE", small), ("CASE_SENSITIVE", small),
-                    ("SEARCHABLE", small), ("UNSIGNED_ATTRIBUTE", small), ("MONEY", small), ("AUTO_INCREMENT", small), ("LOCAL_TYPE_NAME", sysname),
-                    ("MINIMUM_SCALE", small), ("MAXIMUM_SCALE", small), ("SQL_DATA_TYPE", small), ("SQL_DATETIME_SUB", small), ("NUM_PREC_RADIX", int),
-                    ("INTERVAL_PRECISION", small), ("USERTYPE", small),
+                    ("TYPE_NAME", sysname),
+                    ("DATA_TYPE", small),
+                    ("PRECISION", int),
+                    ("LITERAL_PREFIX", SqlType::varchar(32)),
+                    ("LITERAL_SUFFIX", SqlType::varchar(32)),
+                    ("CREATE_PARAMS", SqlType::varchar(32)),
+                    ("NULLABLE", small),
+                    ("CASE_SENSITIVE", small),
+                    ("SEARCHABLE", small),
+                    ("UNSIGNED_ATTRIBUTE", small),
+                    ("MONEY", small),
+                    ("AUTO_INCREMENT", small),
+                    ("LOCAL_TYPE_NAME", sysname),
+                    ("MINIMUM_SCALE", small),
+                    ("MAXIMUM_SCALE", small),
+                    ("SQL_DATA_TYPE", small),
+                    ("SQL_DATETIME_SUB", small),
+                    ("NUM_PREC_RADIX", int),
+                    ("INTERVAL_PRECISION", small),
+                    ("USERTYPE", small),
                 ]
                 .map(|(n, t)| OutColumn::new(n, t));
                 let mut rows = Vec::new();
                 for row in TYPE_ROWS.iter().filter(|r| wanted == 0 || r.1 == wanted) {
                     let number = (-7..=-5).contains(&row.1) || (2..=7).contains(&row.1);
                     rows.push(vec![
-                        Datum::str(row.0), Datum::Int(row.1), Datum::Int(row.2), text_or_null(row.3), text_or_null(row.4), text_or_null(row.5),
-                        Datum::Int(1), Datum::Int(0), Datum::Int(row.6),
-                        if number { Datum::Int(i64::from(row.0 == "tinyint" || row.0 == "bit")) } else { Datum::Null },
-                        Datum::Int(i64::from(row.0.ends_with("money"))), if number { Datum::Int(0) } else { Datum::Null }, Datum::str(row.0),
-                        row.7.map_or(Datum::Null, Datum::Int), row.8.map_or(Datum::Null, Datum::Int),
-                        Datum::Int(if row.1 == 93 || row.1 == 91 { 9 } else { row.1 }), if row.1 == 93 { Datum::Int(3) } else { Datum::Null },
-                        if number { Datum::Int(if row.0 == "float" || row.0 == "real" { 2 } else { 10 }) } else { Datum::Null }, Datum::Null, Datum::Int(0),
+                        Datum::str(row.0),
+                        Datum::Int(row.1),
+                        Datum::Int(row.2),
+                        text_or_null(row.3),
+                        text_or_null(row.4),
+                        text_or_null(row.5),
+                        Datum::Int(1),
+                        Datum::Int(0),
+                        Datum::Int(row.6),
+                        if number {
+                            Datum::Int(i64::from(row.0 == "tinyint" || row.0 == "bit"))
+                        } else {
+                            Datum::Null
+                        },
+                        Datum::Int(i64::from(row.0.ends_with("money"))),
+                        if number { Datum::Int(0) } else { Datum::Null },
+                        Datum::str(row.0),
+                        row.7.map_or(Datum::Null, Datum::Int),
+                        row.8.map_or(Datum::Null, Datum::Int),
+                        Datum::Int(if row.1 == 93 || row.1 == 91 { 9 } else { row.1 }),
+                        if row.1 == 93 { Datum::Int(3) } else { Datum::Null },
+                        if number {
+                            Datum::Int(if row.0 == "float" || row.0 == "real" { 2 } else { 10 })
+                        } else {
+                            Datum::Null
+                        },
+                        Datum::Null,
+                        Datum::Int(0),
                     ]);
                 }
                 self.answer_rows(&columns, &rows, emit)?
             }
             "sp_tables" => {
                 let pattern = text("@table_name", 0);
-                let columns = ["TABLE_QUALIFIER", "TABLE_OWNER", "TABLE_NAME", "TABLE_TYPE", "REMARKS"]
-                    .map(|n| OutColumn::new(n, if n == "TABLE_TYPE" { SqlType::varchar(32) } else if n == "REMARKS" { SqlType::varchar(254) } else { sysname }));
-                let objects = catalog::list(&self.connection, &self.database).map_err(|e| self.stop_for(&e))?;
+                let columns =
+                    ["TABLE_QUALIFIER", "TABLE_OWNER", "TABLE_NAME", "TABLE_TYPE", "REMARKS"].map(|n| {
+                        OutColumn::new(
+                            n,
+                            if n == "TABLE_TYPE" {
+                                SqlType::varchar(32)
+                            } else if n == "REMARKS" {
+                                SqlType::varchar(254)
+                            } else {
+                                sysname
+                            },
+                        )
+                    });
+                let objects =
+                    catalog::list(&self.connection, &self.database).map_err(|e| self.stop_for(&e))?;
                 let rows: Vec<Vec<Datum>> = objects
                     .iter()
-                    .filter(|o| o.kind != ObjectType::Procedure && (pattern.is_empty() || super::functions::text::like(&o.name, &pattern, None)))
+                    .filter(|o| {
+                        o.kind != ObjectType::Procedure
+                            && (pattern.is_empty() || super::functions::text::like(&o.name, &pattern, None))
+                    })
                     .map(|o| {
                         let kind = if o.kind == ObjectType::Table { "TABLE" } else { "VIEW" };
-                        vec![Datum::str(&*o.database), Datum::str(&*o.schema), Datum::str(&*o.name), Datum::str(kind), Datum::Null]
+                        vec![
+                            Datum::str(&*o.database),
+                            Datum::str(&*o.schema),
+                            Datum::str(&*o.name),
+                            Datum::str(kind),
+                            Datum::Null,
+                        ]
                     })
                     .collect();
                 self.answer_rows(&columns, &rows, emit)?
             }
             "sp_columns" | "sp_columns_100" => self.columns_of(&text("@table_name", 0), emit)?,
             "sp_pkeys" => {
-                let object = self.find_table(&Name { name: text("@table_name", 0), schema: text("@table_owner", 1), ..Name::default() })?;
-                let columns = [("TABLE_QUALIFIER", sysname), ("TABLE_OWNER", sysname), ("TABLE_NAME", sysname), ("COLUMN_NAME", sysname), ("KEY_SEQ", SqlType::SMALLINT), ("PK_NAME", sysname)]
-                    .map(|(n, t)| OutColumn::new(n, t));
+                let object = self.find_table(&Name {
+                    name: text("@table_name", 0),
+                    schema: text("@table_owner", 1),
+                    ..Name::default()
+                })?;
+                let columns = [
+                    ("TABLE_QUALIFIER", sysname),
+                    ("TABLE_OWNER", sysname),
+                    ("TABLE_NAME", sysname),
+                    ("COLUMN_NAME", sysname),
+                    ("KEY_SEQ", SqlType::SMALLINT),
+                    ("PK_NAME", sysname),
+                ]
+                .map(|(n, t)| OutColumn::new(n, t));
                 let mut rows = Vec::new();
-                if let Some(object) = object {
-                    if let Some(key) = object.primary_key() {
-                        for (at, column) in key.columns.iter().enumerate() {
-                            rows.push(vec![
-                                Datum::str(&*object.database), Datum::str(&*object.schema), Datum::str(&*object.name), Datum::str(&**column),
-                                Datum::Int(at as i64 + 1), Datum::str(&*key.name),
-                            ]);
-                        }
+                if let Some(object) = object
+                    && let Some(key) = object.primary_key()
+                {
+                    for (at, column) in key.columns.iter().enumerate() {
+                        rows.push(vec![
+                            Datum::str(&*object.database),
+                            Datum::str(&*object.schema),
+                            Datum::str(&*object.name),
+                            Datum::str(&**column),
+                            Datum::Int(at as i64 + 1),
+                            Datum::str(&*key.name),
+                        ]);
                     }
                 }
                 self.answer_rows(&columns, &rows, emit)?
             }
             "sp_databases" => {
-                let columns = [("DATABASE_NAME", sysname), ("DATABASE_SIZE", SqlType::INT), ("REMARKS", SqlType::varchar(254))].map(|(n, t)| OutColumn::new(n, t));
-                let rows: Vec<Vec<Datum>> = lock(&self.engine.databases).iter().map(|d| vec![Datum::str(&**d), Datum::Int(8192), Datum::Null]).collect();
+                let columns = [
+                    ("DATABASE_NAME", sysname),
+                    ("DATABASE_SIZE", SqlType::INT),
+                    ("REMARKS", SqlType::varchar(254)),
+                ]
+                .map(|(n, t)| OutColumn::new(n, t));
+                let rows: Vec<Vec<Datum>> = lock(&self.engine.databases)
+                    .iter()
+                    .map(|d| vec![Datum::str(&**d), Datum::Int(8192), Datum::Null])
+                    .collect();
                 self.answer_rows(&columns, &rows, emit)?
             }
             "sp_server_info" => {
-                let columns = [("attribute_id", SqlType::INT), ("attribute_name", SqlType::varchar(60)), ("attribute_value", SqlType::varchar(255))].map(|(n, t)| OutColumn::new(n, t));
-                let rows: Vec<Vec<Datum>> = [(1, "DBMS_NAME", "Microsoft SQL Server"), (2, "DBMS_VER", "Microsoft SQL Server 2022 - 16.0.1000.6"), (10, "OWNER_TERM", "owner"), (16, "IDENTIFIER_CASE", "MIXED"), (18, "COLLATION_SEQ", "charset=iso_1 sort_order=nocase_iso charset_num=1 sort_order_num=52")]
-                    .iter()
-                    .map(|(id, n, v)| vec![Datum::Int(*id), Datum::str(*n), Datum::str(*v)])
-                    .collect();
+                let columns = [
+                    ("attribute_id", SqlType::INT),
+                    ("attribute_name", SqlType::varchar(60)),
+                    ("attribute_value", SqlType::varchar(255)),
+                ]
+                .map(|(n, t)| OutColumn::new(n, t));
+                let rows: Vec<Vec<Datum>> = [
+                    (1, "DBMS_NAME", "Microsoft SQL Server"),
+                    (2, "DBMS_VER", "Microsoft SQL Server 2022 - 16.0.1000.6"),
+                    (10, "OWNER_TERM", "owner"),
+                    (16, "IDENTIFIER_CASE", "MIXED"),
+                    (
+                        18,
+                        "COLLATION_SEQ",
+                        "charset=iso_1 sort_order=nocase_iso charset_num=1 sort_order_num=52",
+                    ),
+                ]
+                .iter()
+                .map(|(id, n, v)| vec![Datum::Int(*id), Datum::str(*n), Datum::str(*v)])
+                .collect();
                 self.answer_rows(&columns, &rows, emit)?
             }
             "sp_helptext" => {
                 let parts = metadata::name_parts(&text("@objname", 0));
-                let wanted = Name { name: parts[0].clone(), schema: parts.get(1).cloned().unwrap_or_default(), ..Name::default() };
+                let wanted = Name {
+                    name: parts[0].clone(),
+                    schema: parts.get(1).cloned().unwrap_or_default(),
+                    ..Name::default()
+                };
                 let object = self.find_object(&wanted)?.filter(|o| o.kind != ObjectType::Table).ok_or_else(|| {
                     SqlError::new(15009, 16, 1, format!("The object '{}' does not exist in database '{}' or is invalid for this operation.", wanted.name, self.database))
                 })?;
                 let columns = [OutColumn::new("Text", SqlType::nvarchar(255))];
-                let rows: Vec<Vec<Datum>> = object.text.lines().map(|l| vec![Datum::Str(format!("{l}\r\n"))]).collect();
+                let rows: Vec<Vec<Datum>> =
+                    object.text.lines().map(|l| vec![Datum::Str(format!("{l}\r\n"))]).collect();
                 self.answer_rows(&columns, &rows, emit)?
             }
             "sp_who" | "sp_who2" => {
                 let columns = [
-                    ("spid", SqlType::SMALLINT), ("ecid", SqlType::SMALLINT), ("status", SqlType::nvarchar(30)), ("loginame", sysname), ("hostname", sysname),
-                    ("blk", SqlType::varchar(5)), ("dbname", sysname), ("cmd", SqlType::nvarchar(26)), ("request_id", SqlType::INT),
+                    ("spid", SqlType::SMALLINT),
+                    ("ecid", SqlType::SMALLINT),
+                    ("status", SqlType::nvarchar(30)),
+                    ("loginame", sysname),
+                    ("hostname", sysname),
+                    ("blk", SqlType::varchar(5)),
+                    ("dbname", sysname),
+                    ("cmd", SqlType::nvarchar(26)),
+                    ("request_id", SqlType::INT),
                 ]
                 .map(|(n, t)| OutColumn::new(n, t));
                 let mut rows: Vec<Vec<Datum>> = lock(&self.engine.sessions)
                     .iter()
                     .map(|(spid, l)| {
                         vec![
-                            Datum::Int(i64::from(*spid)), Datum::Int(0), Datum::str(if l.running { "runnable" } else { "sleeping" }),
-                            Datum::str(&*l.options.login_name), Datum::str(&*l.options.host_name), Datum::str("0"), Datum::str(&*l.database),
-                            Datum::str(if l.running { "SELECT" } else { "AWAITING COMMAND" }), Datum::Int(0),
+                            Datum::Int(i64::from(*spid)),
+                            Datum::Int(0),
+                            Datum::str(if l.running { "runnable" } else { "sleeping" }),
+                            Datum::str(&*l.options.login_name),
+                            Datum::str(&*l.options.host_name),
+                            Datum::str("0"),
+                            Datum::str(&*l.database),
+                            Datum::str(if l.running { "SELECT" } else { "AWAITING COMMAND" }),
+                            Datum::Int(0),
                         ]
                     })
                     .collect();
@@ -217,9 +354,18 @@ impl Session {
             "sp_describe_first_result_set" => {
                 let described = self.describe_text(&text("@tsql", 0), &text("@params", 1))?;
                 let columns = [
-                    ("is_hidden", SqlType::BIT), ("column_ordinal", SqlType::INT), ("name", sysname), ("is_nullable", SqlType::BIT), ("system_type_id", SqlType::INT),
-                    ("system_type_name", SqlType::nvarchar(256)), ("max_length", SqlType::SMALLINT), ("precision", SqlType::TINYINT), ("scale", SqlType::TINYINT),
-                    ("collation_name", sysname), ("is_identity_column", SqlType::BIT), ("is_updateable", SqlType::BIT),
+                    ("is_hidden", SqlType::BIT),
+                    ("column_ordinal", SqlType::INT),
+                    ("name", sysname),
+                    ("is_nullable", SqlType::BIT),
+                    ("system_type_id", SqlType::INT),
+                    ("system_type_name", SqlType::nvarchar(256)),
+                    ("max_length", SqlType::SMALLINT),
+                    ("precision", SqlType::TINYINT),
+                    ("scale", SqlType::TINYINT),
+                    ("collation_name", sysname),
+                    ("is_identity_column", SqlType::BIT),
+                    ("is_updateable", SqlType::BIT),
                 ]
                 .map(|(n, t)| OutColumn::new(n, t));
                 let rows: Vec<Vec<Datum>> = described
@@ -228,16 +374,33 @@ impl Session {
                     .map(|(at, c)| {
                         let (precision, scale) = c.ty.precision_scale();
                         vec![
-                            Datum::Int(0), Datum::Int(at as i64 + 1), if c.name.is_empty() { Datum::Null } else { Datum::str(&*c.name) }, Datum::Int(i64::from(c.nullable)),
-                            Datum::Int(i64::from(c.ty.system_type_id())), Datum::Str(c.ty.full_name()), Datum::Int(c.ty.max_length()), Datum::Int(i64::from(precision)),
-                            Datum::Int(i64::from(scale)), if c.ty.is_string() { Datum::str("SQL_Latin1_General_CP1_CI_AS") } else { Datum::Null },
-                            Datum::Int(i64::from(c.identity)), Datum::Int(i64::from(c.updatable)),
+                            Datum::Int(0),
+                            Datum::Int(at as i64 + 1),
+                            if c.name.is_empty() { Datum::Null } else { Datum::str(&*c.name) },
+                            Datum::Int(i64::from(c.nullable)),
+                            Datum::Int(i64::from(c.ty.system_type_id())),
+                            Datum::Str(c.ty.full_name()),
+                            Datum::Int(c.ty.max_length()),
+                            Datum::Int(i64::from(precision)),
+                            Datum::Int(i64::from(scale)),
+                            if c.ty.is_string() {
+                                Datum::str("SQL_Latin1_General_CP1_CI_AS")
+                            } else {
+                                Datum::Null
+                            },
+                            Datum::Int(i64::from(c.identity)),
+                            Datum::Int(i64::from(c.updatable)),
                         ]
                     })
                     .collect();
                 self.answer_rows(&columns, &rows, emit)?
             }
-            "sp_rename" | "sp_help" | "sp_spaceused" | "sp_xml_preparedocument" | "sp_oacreate" | "sp_describe_undeclared_parameters" => return Err(unsupported(name).into()),
+            "sp_rename"
+            | "sp_help"
+            | "sp_spaceused"
+            | "sp_xml_preparedocument"
+            | "sp_oacreate"
+            | "sp_describe_undeclared_parameters" => return Err(unsupported(name).into()),
             _ => return Ok(None),
         }))
     }
@@ -251,11 +414,20 @@ impl Session {
         if transaction && self.transaction.count == 0 {
             return status(-999);
         }
-        let limit = match named(args, "@LockTimeout", 3).and_then(Arg::int).unwrap_or(self.settings.lock_timeout) {
-            n if n < 0 => Duration::from_secs(24 * 3600),
-            n => Duration::from_millis(n as u64),
-        };
-        let (waited, had_to_wait) = self.engine.app_locks.acquire(self.spid, &self.database, &resource, mode, transaction, limit, &self.cancel);
+        let limit =
+            match named(args, "@LockTimeout", 3).and_then(Arg::int).unwrap_or(self.settings.lock_timeout) {
+                n if n < 0 => Duration::from_secs(24 * 3600),
+                n => Duration::from_millis(n as u64),
+            };
+        let (waited, had_to_wait) = self.engine.app_locks.acquire(
+            self.spid,
+            &self.database,
+            &resource,
+            mode,
+            transaction,
+            limit,
+            &self.cancel,
+        );
         match waited {
             Waited::Granted => status(i32::from(had_to_wait)),
             Waited::TimedOut => status(-1),
@@ -266,16 +438,33 @@ impl Session {
     fn columns_of(&mut self, pattern: &str, emit: &mut Emit<'_>) -> Result<Answer, Stop> {
         let (sysname, int, small) = (SqlType::SYSNAME, SqlType::INT, SqlType::SMALLINT);
         let columns = [
-            ("TABLE_QUALIFIER", sysname), ("TABLE_OWNER", sysname), ("TABLE_NAME", sysname), ("COLUMN_NAME", sysname), ("DATA_TYPE", small), ("TYPE_NAME", sysname),
-            ("PRECISION", int), ("LENGTH", int), ("SCALE", small), ("RADIX", small), ("NULLABLE", small), ("REMARKS", SqlType::varchar(254)),
-            ("COLUMN_DEF", SqlType::nvarchar(4000)), ("SQL_DATA_TYPE", small), ("SQL_DATETIME_SUB", small), ("CHAR_OCTET_LENGTH", int), ("ORDINAL_POSITION", int),
-            ("IS_NULLABLE", SqlType::varchar(254)), ("SS_DATA_TYPE", SqlType::TINYINT),
+            ("TABLE_QUALIFIER", sysname),
+            ("TABLE_OWNER", sysname),
+            ("TABLE_NAME", sysname),
+            ("COLUMN_NAME", sysname),
+            ("DATA_TYPE", small),
+            ("TYPE_NAME", sysname),
+            ("PRECISION", int),
+            ("LENGTH", int),
+            ("SCALE", small),
+            ("RADIX", small),
+            ("NULLABLE", small),
+            ("REMARKS", SqlType::varchar(254)),
+            ("COLUMN_DEF", SqlType::nvarchar(4000)),
+            ("SQL_DATA_TYPE", small),
+            ("SQL_DATETIME_SUB", small),
+            ("CHAR_OCTET_LENGTH", int),
+            ("ORDINAL_POSITION", int),
+            ("IS_NULLABLE", SqlType::varchar(254)),
+            ("SS_DATA_TYPE", SqlType::TINYINT),
         ]
         .map(|(n, t)| OutColumn::new(n, t));
         let database = if pattern.starts_with('#') { "tempdb".to_string() } else { self.database.clone() };
         let objects = catalog::list(&self.connection, &database).map_err(|e| self.stop_for(&e))?;
         let mut rows = Vec::new();
-        for object in objects.iter().filter(|o| o.kind != ObjectType::Procedure && super::functions::text::like(&o.name, pattern, None)) {
+        for object in objects.iter().filter(|o| {
+            o.kind != ObjectType::Procedure && super::functions::text::like(&o.name, pattern, None)
+        }) {
             for column in &object.columns {
                 let ty = column.ty();
                 let odbc = TYPE_ROWS.iter().find(|r| r.0 == ty.base_name()).map_or(12, |r| r.1);
@@ -285,14 +474,35 @@ impl Session {
                     p => i64::from(p),
                 };
                 let number = ty.is_number();
-                let type_name = if column.identity.is_some() { format!("{} identity", ty.base_name()) } else { ty.base_name().to_string() };
+                let type_name = if column.identity.is_some() {
+                    format!("{} identity", ty.base_name())
+                } else {
+                    ty.base_name().to_string()
+                };
                 rows.push(vec![
-                    Datum::str(&*object.database), Datum::str(&*object.schema), Datum::str(&*object.name), Datum::str(&*column.name), Datum::Int(odbc), Datum::Str(type_name),
-                    Datum::Int(precision), Datum::Int(ty.max_length().max(0)), if number || ty.is_temporal() { Datum::Int(i64::from(ty.precision_scale().1)) } else { Datum::Null },
-                    if number { Datum::Int(10) } else { Datum::Null }, Datum::Int(i64::from(column.nullable)), Datum::Null,
-                    column.default.as_ref().map_or(Datum::Null, |d| Datum::Str(format!("({})", d.1))), Datum::Int(odbc), Datum::Null,
-                    if ty.is_string() || ty.is_binary() { Datum::Int(ty.max_length()) } else { Datum::Null }, Datum::Int(i64::from(column.id)),
-                    Datum::str(if column.nullable { "YES" } else { "NO" }), Datum::Int(if ty.kind == Kind::Int && !column.nullable { 56 } else { 38 }),
+                    Datum::str(&*object.database),
+                    Datum::str(&*object.schema),
+                    Datum::str(&*object.name),
+                    Datum::str(&*column.name),
+                    Datum::Int(odbc),
+                    Datum::Str(type_name),
+                    Datum::Int(precision),
+                    Datum::Int(ty.max_length().max(0)),
+                    if number || ty.is_temporal() {
+                        Datum::Int(i64::from(ty.precision_scale().1))
+                    } else {
+                        Datum::Null
+                    },
+                    if number { Datum::Int(10) } else { Datum::Null },
+                    Datum::Int(i64::from(column.nullable)),
+                    Datum::Null,
+                    column.default.as_ref().map_or(Datum::Null, |d| Datum::Str(format!("({})", d.1))),
+                    Datum::Int(odbc),
+                    Datum::Null,
+                    if ty.is_string() || ty.is_binary() { Datum::Int(ty.max_length()) } else { Datum::Null },
+                    Datum::Int(i64::from(column.id)),
+                    Datum::str(if column.nullable { "YES" } else { "NO" }),
+                    Datum::Int(if ty.kind == Kind::Int && !column.nullable { 56 } else { 38 }),
                 ]);
             }
         }

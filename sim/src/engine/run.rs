@@ -76,7 +76,15 @@ impl Session {
                 Ok(Flow::Next)
             }
             Ok(flow) => {
-                if !matches!(statement.body, Body::Block(_) | Body::If { .. } | Body::While { .. } | Body::Try { .. } | Body::RaisError { .. } | Body::Execute(_)) {
+                if !matches!(
+                    statement.body,
+                    Body::Block(_)
+                        | Body::If { .. }
+                        | Body::While { .. }
+                        | Body::Try { .. }
+                        | Body::RaisError { .. }
+                        | Body::Execute(_)
+                ) {
                     self.error = 0;
                 }
                 Ok(flow)
@@ -86,10 +94,19 @@ impl Session {
     }
 
     /// Tells the client of an error that no CATCH takes, and ends what it ends.
-    pub(super) fn report(&mut self, error: SqlError, emit: &mut Emit<'_>, in_batch: bool) -> Result<(), Stop> {
+    pub(super) fn report(
+        &mut self,
+        error: SqlError,
+        emit: &mut Emit<'_>,
+        in_batch: bool,
+    ) -> Result<(), Stop> {
         emit.error(&error)?;
         let mut reach = error.reach;
-        if self.settings.xact_abort && error.number < 50_000 && reach == Reach::Statement && !matches!(error.number, 266 | 2812 | 3902 | 3903 | 911 | 201) {
+        if self.settings.xact_abort
+            && error.number < 50_000
+            && reach == Reach::Statement
+            && !matches!(error.number, 266 | 2812 | 3902 | 3903 | 911 | 201)
+        {
             reach = Reach::Transaction;
         }
         if error.terminates_statement() && reach == Reach::Statement {
@@ -169,7 +186,7 @@ impl Session {
                             self.declare(name, *ty, value);
                         }
                         Declaration::Table { name, table } => self.declare_table(name, table)?,
-                        Declaration::Cursor { .. } => return Err(unsupported("cursor variables").into()),
+                        Declaration::Cursor => return Err(unsupported("cursor variables").into()),
                     }
                 }
             }
@@ -198,10 +215,16 @@ impl Session {
             Body::CreateTable(table) => self.create_table(table, emit)?,
             Body::AlterTable { table, change } => self.alter_table(table, change, emit)?,
             Body::Drop { kind, if_exists, names } => self.drop_objects(*kind, *if_exists, names, emit)?,
-            Body::CreateIndex { name, table, columns, unique } => self.create_index(name, table, columns, *unique, emit)?,
+            Body::CreateIndex { name, table, columns, unique } => {
+                self.create_index(name, table, columns, *unique, emit)?
+            }
             Body::DropIndex { name, table, if_exists } => self.drop_index(name, table, *if_exists, emit)?,
-            Body::CreateView { name, columns, text, replace } => self.create_view(name, columns, text, *replace, emit)?,
-            Body::CreateProcedure { name, text, replace } => self.create_procedure(name, text, *replace, emit)?,
+            Body::CreateView { name, columns, text, replace } => {
+                self.create_view(name, columns, text, *replace, emit)?
+            }
+            Body::CreateProcedure { name, text, replace } => {
+                self.create_procedure(name, text, *replace, emit)?
+            }
             Body::CreateDatabase(name) => self.create_database(name)?,
             Body::CreateSchema(name) => self.create_schema(name)?,
             Body::Execute(call) => return self.execute_call(call, emit).map(|()| Flow::Next),
@@ -324,7 +347,12 @@ impl Session {
         let class = values.get(1).and_then(|v| v.1.as_i64()).unwrap_or(16).clamp(0, 25) as u8;
         let state = values.get(2).and_then(|v| v.1.as_i64()).unwrap_or(1).clamp(0, 255) as u8;
         let (number, format) = match values.first() {
-            Some((_, Datum::Int(number))) => (*number as i32, format!("Error {number}, severity {class}, state {state} was raised, but no message with that error number was found in sys.messages.")),
+            Some((_, Datum::Int(number))) => (
+                *number as i32,
+                format!(
+                    "Error {number}, severity {class}, state {state} was raised, but no message with that error number was found in sys.messages."
+                ),
+            ),
             Some((_, Datum::Str(text))) => (50_000, text.clone()),
             _ => (50_000, String::new()),
         };
@@ -403,7 +431,11 @@ impl Session {
             Datum::Str(text) => datetime::parse(text, "mdy").map(|p| p.time).ok_or_else(bad)?,
             other => other.ticks(ty).map(|t| t.rem_euclid(datetime::DAY)).ok_or_else(bad)?,
         };
-        let wait = if delay { ticks } else { (ticks - datetime::utc_now().rem_euclid(datetime::DAY)).rem_euclid(datetime::DAY) };
+        let wait = if delay {
+            ticks
+        } else {
+            (ticks - datetime::utc_now().rem_euclid(datetime::DAY)).rem_euclid(datetime::DAY)
+        };
         let until = Instant::now() + Duration::from_nanos(wait as u64 * 100);
         if self.cancel.wait_until(until) { Err(Stop::Cancelled) } else { Ok(()) }
     }
@@ -460,7 +492,11 @@ impl Session {
     }
 
     /// Gives every row of a bound query to `take` until it answers false.
-    pub(super) fn each_row(&self, bound: &Bound, take: &mut dyn FnMut(&mut Vec<Datum>) -> Result<bool, Stop>) -> Result<(), Stop> {
+    pub(super) fn each_row(
+        &self,
+        bound: &Bound,
+        take: &mut dyn FnMut(&mut Vec<Datum>) -> Result<bool, Stop>,
+    ) -> Result<(), Stop> {
         let mut statement = self.connection.prepare_cached(&bound.sql).map_err(|e| self.stop_for(&e))?;
         let wanted = statement.parameter_count();
         for (at, value) in bound.params.iter().take(wanted).enumerate() {
@@ -488,13 +524,23 @@ impl Session {
 
     fn select_assign(&mut self, names: &[String], bound: &Bound, emit: &mut Emit<'_>) -> Result<(), Stop> {
         if !bound.running.is_empty() {
-            let slots = bound.running.iter().map(|n| self.variable(n).map_or(rusqlite::types::Value::Null, |v| v.value.to_lite())).collect();
+            let slots = bound
+                .running
+                .iter()
+                .map(|n| self.variable(n).map_or(rusqlite::types::Value::Null, |v| v.value.to_lite()))
+                .collect();
             *super::server::lock(&self.functions.variables) = slots;
         }
-        let types: Vec<SqlType> = names.iter().map(|n| self.variable(n).map_or(SqlType::INT, |v| v.ty)).collect();
+        let types: Vec<SqlType> =
+            names.iter().map(|n| self.variable(n).map_or(SqlType::INT, |v| v.ty)).collect();
         let mut last: Option<Vec<Datum>> = None;
         let mut count = 0;
-        let mut typed = Bound { columns: Vec::new(), sql: bound.sql.clone(), params: bound.params.clone(), ..Bound::default() };
+        let mut typed = Bound {
+            columns: Vec::new(),
+            sql: bound.sql.clone(),
+            params: bound.params.clone(),
+            ..Bound::default()
+        };
         typed.columns = types.iter().map(|ty| OutColumn::new("", *ty)).collect();
         self.each_row(&typed, &mut |row| {
             count += 1;
@@ -510,7 +556,12 @@ impl Session {
         self.done(emit, 0xC1, Some(count))
     }
 
-    fn select_folded(&mut self, fold: &super::bind::Fold, bound: &Bound, emit: &mut Emit<'_>) -> Result<(), Stop> {
+    fn select_folded(
+        &mut self,
+        fold: &super::bind::Fold,
+        bound: &Bound,
+        emit: &mut Emit<'_>,
+    ) -> Result<(), Stop> {
         let super::bind::Fold::Json { array, nulls, root } = fold;
         let mut parts = Vec::new();
         self.each_row(bound, &mut |row| {
@@ -523,7 +574,12 @@ impl Session {
                     Datum::Null => "null".to_string(),
                     Datum::Int(n) if column.ty.kind == Kind::Bit => (*n != 0).to_string(),
                     value => {
-                        let text = convert::to_string(value, column.ty, SqlType::nvarchar(MAX), Rules { style: 126, ..Rules::CAST })?;
+                        let text = convert::to_string(
+                            value,
+                            column.ty,
+                            SqlType::nvarchar(MAX),
+                            Rules { style: 126, ..Rules::CAST },
+                        )?;
                         if column.ty.is_number() { text } else { json_string(&text) }
                     }
                 };
@@ -571,7 +627,13 @@ impl Session {
         emit: &mut Emit<'_>,
     ) -> Result<(Option<i32>, Vec<(String, SqlType, Datum)>), Stop> {
         if self.frames.len() > MAX_NESTING {
-            return Err(SqlError::new(217, 16, 1, "Maximum stored procedure, function, trigger, or view nesting level exceeded (limit 32).").into());
+            return Err(SqlError::new(
+                217,
+                16,
+                1,
+                "Maximum stored procedure, function, trigger, or view nesting level exceeded (limit 32).",
+            )
+            .into());
         }
         let settings = self.settings.clone();
         let database = self.database.clone();
@@ -636,10 +698,17 @@ impl Session {
 
     fn declare_cursor(&mut self, name: &str, query: &Query, options: &[String]) -> Result<(), Stop> {
         if self.cursors.contains_key(&name.to_ascii_lowercase()) {
-            return Err(SqlError::new(16915, 16, 1, format!("A cursor with the name '{name}' already exists.")).into());
+            return Err(SqlError::new(
+                16915,
+                16,
+                1,
+                format!("A cursor with the name '{name}' already exists."),
+            )
+            .into());
         }
         let scroll = options.iter().any(|o| matches!(o.as_str(), "SCROLL" | "STATIC" | "KEYSET" | "DYNAMIC"));
-        let cursor = super::cursor::Cursor { query: Some(Box::new(query.clone())), scroll, ..Default::default() };
+        let cursor =
+            super::cursor::Cursor { query: Some(Box::new(query.clone())), scroll, ..Default::default() };
         let key = name.to_ascii_lowercase();
         if options.iter().any(|o| o == "LOCAL") {
             self.frame().local_cursors.insert(key.clone(), key.clone());
@@ -681,7 +750,13 @@ impl Session {
         self.each_row(bound, &mut |row| {
             rows.push(std::mem::take(row));
             if rows.len() > 5_000_000 {
-                return Err(SqlError::new(701, 17, 1, "There is insufficient system memory in resource pool 'default' to run this query.").into());
+                return Err(SqlError::new(
+                    701,
+                    17,
+                    1,
+                    "There is insufficient system memory in resource pool 'default' to run this query.",
+                )
+                .into());
             }
             Ok(true)
         })?;
@@ -704,7 +779,13 @@ impl Session {
         }
     }
 
-    fn fetch(&mut self, how: &FetchHow, name: &str, into: &[String], emit: &mut Emit<'_>) -> Result<(), Stop> {
+    fn fetch(
+        &mut self,
+        how: &FetchHow,
+        name: &str,
+        into: &[String],
+        emit: &mut Emit<'_>,
+    ) -> Result<(), Stop> {
         self.begin_implicitly(emit)?;
         let amount = match how {
             FetchHow::Absolute(n) | FetchHow::Relative(n) => self.number(n)?.unwrap_or(0),
@@ -715,13 +796,22 @@ impl Session {
             return Err(SqlError::new(16917, 16, 2, "Cursor is not open.").into());
         }
         if !cursor.scroll && !matches!(how, FetchHow::Next) {
-            return Err(SqlError::new(16911, 16, 1, format!("fetch: The fetch type {} cannot be used with forward only cursors.", match how {
-                FetchHow::Prior => "prior",
-                FetchHow::First => "first",
-                FetchHow::Last => "last",
-                FetchHow::Absolute(_) => "absolute",
-                _ => "relative",
-            })).into());
+            return Err(SqlError::new(
+                16911,
+                16,
+                1,
+                format!(
+                    "fetch: The fetch type {} cannot be used with forward only cursors.",
+                    match how {
+                        FetchHow::Prior => "prior",
+                        FetchHow::First => "first",
+                        FetchHow::Last => "last",
+                        FetchHow::Absolute(_) => "absolute",
+                        _ => "relative",
+                    }
+                ),
+            )
+            .into());
         }
         let row = cursor.fetch(how, amount);
         let columns = cursor.columns.clone();
@@ -755,7 +845,13 @@ impl Session {
         }
         let mut sessions = super::server::lock(&self.engine.sessions);
         let Some(listed) = u16::try_from(spid).ok().and_then(|spid| sessions.get_mut(&spid)) else {
-            return Err(SqlError::new(6106, 16, 2, format!("Process ID {spid} is not an active process ID.")).into());
+            return Err(SqlError::new(
+                6106,
+                16,
+                2,
+                format!("Process ID {spid} is not an active process ID."),
+            )
+            .into());
         };
         listed.killed = true;
         listed.cancel.kill();
@@ -845,13 +941,20 @@ fn raise_text(format: &str, args: &[(SqlType, Datum)]) -> String {
             'u' => format!("{}", number as u32),
             's' => match value {
                 Some((_, Datum::Null)) | None => "(null)".into(),
-                Some((ty, v)) => convert::to_string(v, *ty, SqlType::nvarchar(2047), Rules::CAST).unwrap_or_default(),
+                Some((ty, v)) => {
+                    convert::to_string(v, *ty, SqlType::nvarchar(2047), Rules::CAST).unwrap_or_default()
+                }
             },
             _ => number.to_string(),
         };
         let left = spec.starts_with('-');
         let zero = spec.starts_with('0');
-        let width: usize = spec.trim_start_matches(['-', '0', '+', ' ', '#']).split('.').next().and_then(|w| w.trim_end_matches('l').parse().ok()).unwrap_or(0);
+        let width: usize = spec
+            .trim_start_matches(['-', '0', '+', ' ', '#'])
+            .split('.')
+            .next()
+            .and_then(|w| w.trim_end_matches('l').parse().ok())
+            .unwrap_or(0);
         out += &match (left, zero) {
             (true, _) => format!("{shown:<width$}"),
             (_, true) => format!("{shown:0>width$}"),

@@ -58,7 +58,10 @@ pub(super) struct Listed {
 
 impl std::fmt::Debug for Listed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Listed").field("login", &self.options.login_name).field("database", &self.database).finish_non_exhaustive()
+        f.debug_struct("Listed")
+            .field("login", &self.options.login_name)
+            .field("database", &self.database)
+            .finish_non_exhaustive()
     }
 }
 
@@ -77,7 +80,11 @@ impl Engine {
     pub fn new(options: EngineOptions) -> Result<Engine, EngineError> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let parent = options.data_dir.clone().unwrap_or_else(std::env::temp_dir);
-        let directory = parent.join(format!("tdsbouncer-sim-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
+        let directory = parent.join(format!(
+            "tdsbouncer-sim-{}-{}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        ));
         std::fs::create_dir_all(&directory)?;
         let path = directory.join("data.db");
         let sqlite = |error: rusqlite::Error| EngineError::Sqlite(error.to_string());

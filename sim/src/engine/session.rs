@@ -55,7 +55,6 @@ pub struct Session {
     pub(super) bulk: Option<BulkTarget>,
     pub(super) cancel: Cancel,
     pub(super) running_cancel: Arc<Mutex<Cancel>>,
-    pub(super) login_time: SystemTime,
     last_state: SessionStateChange,
     pub(super) line: u32,
     pub(super) next_frame: u64,
@@ -85,7 +84,10 @@ pub(super) struct Variable {
 
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Session").field("spid", &self.spid).field("database", &self.database).finish_non_exhaustive()
+        f.debug_struct("Session")
+            .field("spid", &self.spid)
+            .field("database", &self.database)
+            .finish_non_exhaustive()
     }
 }
 
@@ -139,7 +141,6 @@ impl Session {
             bulk: None,
             cancel: Cancel::new(),
             running_cancel,
-            login_time: now,
             last_state: SessionStateChange::default(),
             line: 1,
             next_frame: 0,
@@ -215,7 +216,12 @@ impl Session {
             Err(Stop::Gone) => Outcome::Stopped,
         };
         if outcome == Outcome::Finished && self.transaction.doomed {
-            let error = SqlError::new(3998, 16, 1, "Uncommittable transaction is detected at the end of the batch. The transaction is rolled back.");
+            let error = SqlError::new(
+                3998,
+                16,
+                1,
+                "Uncommittable transaction is detected at the end of the batch. The transaction is rolled back.",
+            );
             if emit.error(&error).is_err() || self.roll_back_all(&mut emit).is_err() {
                 outcome = Outcome::Stopped;
             }
@@ -292,7 +298,8 @@ impl Session {
             let limit = self.engine.options.lock_wait;
             if self.engine.gate.acquire(self.spid, limit, &Cancel::new()) == super::gate::Waited::Granted {
                 if let Ok(Some(object)) = catalog::find(&self.connection, "tempdb", "dbo", &name.name) {
-                    let _dropped = self.connection.execute_batch(&format!("DROP TABLE IF EXISTS {}", object.storage));
+                    let _dropped =
+                        self.connection.execute_batch(&format!("DROP TABLE IF EXISTS {}", object.storage));
                     let _forgotten = catalog::remove(&self.connection, &object);
                 }
                 if self.transaction.lite != super::transaction::Lite::Writing {
@@ -309,9 +316,11 @@ impl Session {
     pub fn state_summary(&self) -> SessionStateChange {
         let text = |parts: &[String]| parts.join("\u{0}").into_bytes();
         let s = &self.settings;
-        let mut context: Vec<String> = self.session_context.iter().map(|(k, v)| format!("{k}={:?}", v.1)).collect();
+        let mut context: Vec<String> =
+            self.session_context.iter().map(|(k, v)| format!("{k}={:?}", v.1)).collect();
         context.sort();
-        let temporary = !catalog::list(&self.connection, "tempdb").map_or(true, |all| all.iter().all(|o| !o.is_temporary()));
+        let temporary = !catalog::list(&self.connection, "tempdb")
+            .map_or(true, |all| all.iter().all(|o| !o.is_temporary()));
         SessionStateChange {
             recoverable: self.transaction.count == 0
                 && !temporary
@@ -334,7 +343,8 @@ impl Session {
     }
 
     fn state_change(&self, now: &SessionStateChange) -> Option<SessionStateChange> {
-        let states: Vec<_> = now.states.iter().filter(|s| !self.last_state.states.contains(s)).cloned().collect();
+        let states: Vec<_> =
+            now.states.iter().filter(|s| !self.last_state.states.contains(s)).cloned().collect();
         if states.is_empty() && now.recoverable == self.last_state.recoverable {
             return None;
         }
@@ -364,7 +374,8 @@ impl Session {
         }
         for name in frame.table_variables.iter().chain(&frame.temporary) {
             if let Ok(Some(object)) = catalog::find(&self.connection, "tempdb", "dbo", name) {
-                let _dropped = self.connection.execute_batch(&format!("DROP TABLE IF EXISTS {}", object.storage));
+                let _dropped =
+                    self.connection.execute_batch(&format!("DROP TABLE IF EXISTS {}", object.storage));
                 let _forgotten = catalog::remove(&self.connection, &object);
             }
         }
@@ -387,10 +398,20 @@ impl Session {
     /// A table, view or procedure by the name as it was written.
     pub(super) fn find_object(&self, name: &Name) -> Result<Option<Arc<Object>>, SqlError> {
         let found = if name.name.starts_with('@') {
-            let stored = self.frames.last().and_then(|f| f.table_variables.iter().find(|t| table_variable_matches(t, &name.name)));
+            let stored = self
+                .frames
+                .last()
+                .and_then(|f| f.table_variables.iter().find(|t| table_variable_matches(t, &name.name)));
             match stored {
                 Some(stored) => catalog::find(&self.connection, "tempdb", "dbo", stored),
-                None => return Err(SqlError::new(1087, 15, 2, format!("Must declare the table variable \"{}\".", name.name))),
+                None => {
+                    return Err(SqlError::new(
+                        1087,
+                        15,
+                        2,
+                        format!("Must declare the table variable \"{}\".", name.name),
+                    ));
+                }
             }
         } else if name.name.starts_with('#') {
             catalog::find(&self.connection, "tempdb", "dbo", &name.name)
@@ -413,7 +434,11 @@ impl Session {
     /// Makes the catalog visible to metadata functions.
     pub(super) fn load_snapshot(&self) -> Result<(), SqlError> {
         let wrong = |error: rusqlite::Error| self.storage_error(&error);
-        let databases: Vec<(i64, String)> = lock(&self.engine.databases).iter().enumerate().map(|(at, d)| (at as i64 + 1, d.clone())).collect();
+        let databases: Vec<(i64, String)> = lock(&self.engine.databases)
+            .iter()
+            .enumerate()
+            .map(|(at, d)| (at as i64 + 1, d.clone()))
+            .collect();
         let mut objects = Vec::new();
         for (_, database) in &databases {
             objects.extend(catalog::list(&self.connection, database).map_err(wrong)?);
@@ -430,7 +455,12 @@ impl Session {
     }
 
     /// Evaluates an SQLite expression that depends on no table.
-    pub(super) fn evaluate_constant(&self, sql: &str, ty: SqlType, params: &[Lite]) -> Result<Datum, SqlError> {
+    pub(super) fn evaluate_constant(
+        &self,
+        sql: &str,
+        ty: SqlType,
+        params: &[Lite],
+    ) -> Result<Datum, SqlError> {
         let run = || -> rusqlite::Result<Datum> {
             let mut statement = self.connection.prepare_cached(&format!("SELECT {sql}"))?;
             let wanted = statement.parameter_count();
@@ -455,9 +485,16 @@ impl Session {
         if let rusqlite::Error::SqliteFailure(failure, message) = error {
             match failure.code {
                 ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => return deadlock(self.spid),
-                ErrorCode::TooBig => return SqlError::new(8152, 16, 10, "String or binary data would be truncated."),
+                ErrorCode::TooBig => {
+                    return SqlError::new(8152, 16, 10, "String or binary data would be truncated.");
+                }
                 ErrorCode::ConstraintViolation => {
-                    return SqlError::new(2627, 14, 1, format!("Violation of a constraint: {}.", message.as_deref().unwrap_or("")));
+                    return SqlError::new(
+                        2627,
+                        14,
+                        1,
+                        format!("Violation of a constraint: {}.", message.as_deref().unwrap_or("")),
+                    );
                 }
                 _ => {}
             }
@@ -468,7 +505,9 @@ impl Session {
     /// As [`Session::storage_error`], but an interrupt is a cancel.
     pub(super) fn stop_for(&self, error: &rusqlite::Error) -> Stop {
         match error {
-            rusqlite::Error::SqliteFailure(failure, _) if failure.code == ErrorCode::OperationInterrupted => Stop::Cancelled,
+            rusqlite::Error::SqliteFailure(failure, _) if failure.code == ErrorCode::OperationInterrupted => {
+                Stop::Cancelled
+            }
             other => self.storage_error(other).into(),
         }
     }

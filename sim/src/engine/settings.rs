@@ -166,7 +166,9 @@ pub(super) const LANGUAGES: &[(&str, &str, i64, &str, u8)] = &[
 ];
 
 /// A language by its name or alias.
-pub(super) fn find_language(name: &str) -> Option<&'static (&'static str, &'static str, i64, &'static str, u8)> {
+pub(super) fn find_language(
+    name: &str,
+) -> Option<&'static (&'static str, &'static str, i64, &'static str, u8)> {
     LANGUAGES.iter().find(|l| l.0.eq_ignore_ascii_case(name) || l.1.eq_ignore_ascii_case(name))
 }
 

@@ -125,20 +125,35 @@ impl Session {
     /// ROLLBACK, possibly to a savepoint.
     pub(super) fn rollback_transaction(&mut self, name: &str, emit: &mut Emit<'_>) -> Result<(), Stop> {
         if self.transaction.count == 0 {
-            return Err(SqlError::new(3903, 16, 1, "The ROLLBACK TRANSACTION request has no corresponding BEGIN TRANSACTION.").into());
+            return Err(SqlError::new(
+                3903,
+                16,
+                1,
+                "The ROLLBACK TRANSACTION request has no corresponding BEGIN TRANSACTION.",
+            )
+            .into());
         }
         if name.is_empty() || name.eq_ignore_ascii_case(&self.transaction.name) && !self.has_savepoint(name) {
             return self.roll_back_all(emit);
         }
-        let Some(at) = self.transaction.savepoints.iter().rposition(|s| s.0.eq_ignore_ascii_case(name)) else {
-            return Err(SqlError::new(6401, 16, 1, format!("Cannot roll back {name}. No transaction or savepoint of that name was found.")).into());
+        let Some(at) = self.transaction.savepoints.iter().rposition(|s| s.0.eq_ignore_ascii_case(name))
+        else {
+            return Err(SqlError::new(
+                6401,
+                16,
+                1,
+                format!("Cannot roll back {name}. No transaction or savepoint of that name was found."),
+            )
+            .into());
         };
         if self.transaction.doomed {
             return Err(SqlError::new(3931, 16, 1, "The current transaction cannot be committed and cannot be rolled back to a savepoint. Roll back the entire transaction.").into());
         }
         self.transaction.savepoints.truncate(at + 1);
         if self.transaction.savepoints[at].1 {
-            self.connection.execute_batch(&format!("ROLLBACK TO \"save{at}\"")).map_err(|e| self.stop_for(&e))?;
+            self.connection
+                .execute_batch(&format!("ROLLBACK TO \"save{at}\""))
+                .map_err(|e| self.stop_for(&e))?;
         } else if self.transaction.lite != Lite::None {
             // Nothing had been written when it was saved.
             self.connection.execute_batch("ROLLBACK").map_err(|e| self.stop_for(&e))?;
@@ -155,12 +170,20 @@ impl Session {
     /// SAVE TRANSACTION.
     pub(super) fn save_transaction(&mut self, name: &str) -> Result<(), Stop> {
         if self.transaction.count == 0 {
-            return Err(SqlError::new(628, 16, 0, "Cannot issue SAVE TRANSACTION when there is no active transaction.").into());
+            return Err(SqlError::new(
+                628,
+                16,
+                0,
+                "Cannot issue SAVE TRANSACTION when there is no active transaction.",
+            )
+            .into());
         }
         let at = self.transaction.savepoints.len();
         let real = self.transaction.lite != Lite::None;
         if real {
-            self.connection.execute_batch(&format!("SAVEPOINT \"save{at}\"")).map_err(|e| self.stop_for(&e))?;
+            self.connection
+                .execute_batch(&format!("SAVEPOINT \"save{at}\""))
+                .map_err(|e| self.stop_for(&e))?;
         }
         self.transaction.savepoints.push((name.to_string(), real));
         Ok(())
@@ -185,7 +208,11 @@ impl Session {
     }
 
     /// Runs a statement that writes, whole or not at all. `shared` says whether it writes more than temporary tables.
-    pub(super) fn atomically<T>(&mut self, shared: bool, work: impl FnOnce(&mut Session) -> Result<T, Stop>) -> Result<T, Stop> {
+    pub(super) fn atomically<T>(
+        &mut self,
+        shared: bool,
+        work: impl FnOnce(&mut Session) -> Result<T, Stop>,
+    ) -> Result<T, Stop> {
         if self.transaction.doomed {
             return Err(SqlError::new(
                 3930,
@@ -250,7 +277,13 @@ impl Session {
     }
 
     /// TM_BEGIN_XACT ([MS-TDS] 2.2.6.9).
-    pub fn begin(&mut self, level: IsolationLevel, name: &str, out: &mut dyn Output, cancel: &Cancel) -> Outcome {
+    pub fn begin(
+        &mut self,
+        level: IsolationLevel,
+        name: &str,
+        out: &mut dyn Output,
+        cancel: &Cancel,
+    ) -> Outcome {
         let name = name.to_string();
         self.request(out, cancel, false, true, move |session, emit| {
             session.set_isolation(level);

@@ -390,7 +390,9 @@ pub(super) fn parse_type(name: &str, args: &[&str]) -> Result<SqlType, SqlError>
                 131,
                 15,
                 3,
-                format!("The size ({len}) given to the type '{lower}' exceeds the maximum allowed for any data type ({limit})."),
+                format!(
+                    "The size ({len}) given to the type '{lower}' exceeds the maximum allowed for any data type ({limit})."
+                ),
             ));
         }
         Ok(SqlType { kind, len, scale: 0 })
@@ -410,7 +412,9 @@ pub(super) fn parse_type(name: &str, args: &[&str]) -> Result<SqlType, SqlError>
                     1007,
                     15,
                     1,
-                    format!("The number '{precision}' is out of the range for numeric representation (maximum precision 38)."),
+                    format!(
+                        "The number '{precision}' is out of the range for numeric representation (maximum precision 38)."
+                    ),
                 ));
             }
             let kind = if lower == "numeric" { Numeric } else { Decimal };
@@ -444,7 +448,12 @@ pub(super) fn parse_type(name: &str, args: &[&str]) -> Result<SqlType, SqlError>
         "sql_variant" => SqlType::VARIANT,
         "rowversion" | "timestamp" => SqlType::of(RowVersion),
         _ => {
-            return Err(SqlError::new(2715, 16, 6, format!("Column, parameter, or variable #1: Cannot find data type {}.", name.trim())));
+            return Err(SqlError::new(
+                2715,
+                16,
+                6,
+                format!("Column, parameter, or variable #1: Cannot find data type {}.", name.trim()),
+            ));
         }
     })
 }

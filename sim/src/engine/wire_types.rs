@@ -32,7 +32,8 @@ impl OutColumn {
         if self.identity {
             flags = flags.with(ColumnFlags::IDENTITY);
         }
-        let table = type_info.is_text_or_image().then(|| self.table.clone().map(Vec::from).unwrap_or_default());
+        let table =
+            type_info.is_text_or_image().then(|| self.table.clone().map(Vec::from).unwrap_or_default());
         let mut column = Column::new(self.name.clone(), type_info).with_flags(flags);
         if self.ty.kind == Kind::RowVersion {
             column.user_type = 80;
@@ -78,7 +79,9 @@ pub(super) fn type_info(ty: SqlType, nullable: bool) -> TypeInfo {
         Char => TypeInfo::Char(chars(ty.len.max(1))),
         VarChar => TypeInfo::VarChar(chars(if ty.len == MAX { WIRE_MAX } else { ty.len.clamp(1, 8000) })),
         NChar => TypeInfo::NChar(chars(ty.len.clamp(1, 4000) * 2)),
-        NVarChar => TypeInfo::NVarChar(chars(if ty.len == MAX { WIRE_MAX } else { ty.len.clamp(1, 4000) * 2 })),
+        NVarChar => {
+            TypeInfo::NVarChar(chars(if ty.len == MAX { WIRE_MAX } else { ty.len.clamp(1, 4000) * 2 }))
+        }
         Text => TypeInfo::Text(TextInfo { max_len: 0x7FFF_FFFF, collation: Collation::LATIN1 }),
         NText => TypeInfo::NText(TextInfo { max_len: 0x7FFF_FFFE, collation: Collation::LATIN1 }),
         Image => TypeInfo::Image(0x7FFF_FFFF),

@@ -32,7 +32,15 @@ impl Binder<'_> {
         let full = name_of(&function.name)?;
         let name = full.name.to_ascii_uppercase();
         if !full.schema.is_empty() && !full.schema.eq_ignore_ascii_case("sys") {
-            return Err(SqlError::new(4121, 16, 1, format!("Cannot find either column \"{}\" or the user-defined function or aggregate \"{full}\", or the name is ambiguous.", full.schema)));
+            return Err(SqlError::new(
+                4121,
+                16,
+                1,
+                format!(
+                    "Cannot find either column \"{}\" or the user-defined function or aggregate \"{full}\", or the name is ambiguous.",
+                    full.schema
+                ),
+            ));
         }
         if name == "IIF" {
             return self.iif(function, scope);
@@ -80,11 +88,22 @@ impl Binder<'_> {
                 self.case(branches, None)
             }
             "DATEADD" | "DATEDIFF" | "DATEDIFF_BIG" | "DATEPART" | "DATENAME" => {
-                let Some((Expr::Identifier(part), rest)) = args.split_first().map(|(p, rest)| (*p, rest)) else {
-                    return Err(SqlError::new(1023, 15, 1, format!("Invalid parameter 1 specified for {}.", name.to_ascii_lowercase())));
+                let Some((Expr::Identifier(part), rest)) = args.split_first().map(|(p, rest)| (*p, rest))
+                else {
+                    return Err(SqlError::new(
+                        1023,
+                        15,
+                        1,
+                        format!("Invalid parameter 1 specified for {}.", name.to_ascii_lowercase()),
+                    ));
                 };
                 let Some(part) = dates::part(&part.value) else {
-                    return Err(SqlError::new(155, 15, 1, format!("'{}' is not a recognized {} option.", part.value, name.to_ascii_lowercase())));
+                    return Err(SqlError::new(
+                        155,
+                        15,
+                        1,
+                        format!("'{}' is not a recognized {} option.", part.value, name.to_ascii_lowercase()),
+                    ));
                 };
                 let mut values = vec![self.constant(Datum::str(part), SqlType::varchar(20))];
                 for arg in rest {
@@ -97,10 +116,10 @@ impl Binder<'_> {
                 for arg in args {
                     values.push(self.scalar(arg, scope)?);
                 }
-                if values.is_empty() {
-                    if let Some(value) = self.bare_function(&name)? {
-                        return Ok(value);
-                    }
+                if values.is_empty()
+                    && let Some(value) = self.bare_function(&name)?
+                {
+                    return Ok(value);
                 }
                 if self.session.is_system_function(&name) {
                     return self.system_function(&name, values);
@@ -111,7 +130,9 @@ impl Binder<'_> {
     }
 
     fn iif(&mut self, function: &Function, scope: &Scope<'_>) -> Result<Typed, SqlError> {
-        let FunctionArguments::List(list) = &function.args else { return Err(unsupported("IIF without arguments")) };
+        let FunctionArguments::List(list) = &function.args else {
+            return Err(unsupported("IIF without arguments"));
+        };
         let condition = match list.args.first() {
             Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(expr))) => self.condition(expr, scope)?,
             // IIF(a = b, …): sqlparser takes the first argument for a named one.
@@ -120,14 +141,17 @@ impl Binder<'_> {
                 self.compare("=", left, right)?
             }
             Some(FunctionArg::Named { name, arg: FunctionArgExpr::Expr(value), .. }) => {
-                let (left, right) = (self.scalar(&Expr::Identifier(name.clone()), scope)?, self.scalar(value, scope)?);
+                let (left, right) =
+                    (self.scalar(&Expr::Identifier(name.clone()), scope)?, self.scalar(value, scope)?);
                 self.compare("=", left, right)?
             }
             _ => return Err(SqlError::new(174, 15, 1, "The iif function requires 3 argument(s).")),
         };
         let mut values = Vec::new();
         for arg in &list.args[1..] {
-            let FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) = arg else { return Err(unsupported("this argument of IIF")) };
+            let FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) = arg else {
+                return Err(unsupported("this argument of IIF"));
+            };
             values.push(self.scalar(expr, scope)?);
         }
         let mut values = values.into_iter();
@@ -141,7 +165,12 @@ impl Binder<'_> {
     pub(super) fn call(&mut self, name: &str, args: Vec<Typed>) -> Result<Typed, SqlError> {
         let types: Vec<SqlType> = args.iter().map(|a| a.ty).collect();
         let Some(signature) = signature::find(name, &types)? else {
-            return Err(SqlError::new(195, 15, 10, format!("'{name}' is not a recognized built-in function name.")));
+            return Err(SqlError::new(
+                195,
+                15,
+                10,
+                format!("'{name}' is not a recognized built-in function name."),
+            ));
         };
         if crate::engine::metadata::needs_snapshot(name) {
             self.session.load_snapshot()?;
@@ -160,10 +189,10 @@ impl Binder<'_> {
             }
             _ => {}
         }
-        if name == "SPACE" {
-            if let Some(n) = literal(0) {
-                result.len = n.clamp(1, 8000) as u16;
-            }
+        if name == "SPACE"
+            && let Some(n) = literal(0)
+        {
+            result.len = n.clamp(1, 8000) as u16;
         }
         let mut parts = Vec::new();
         let mut tests = Vec::new();
@@ -200,9 +229,10 @@ impl Binder<'_> {
         for arg in &args {
             let value = match &arg.literal {
                 Some(value) => value.clone(),
-                None => self.session.evaluate_constant(&arg.sql, arg.ty, &self.params).map_err(|_| {
-                    unsupported(format_args!("{name} with an argument that depends on rows"))
-                })?,
+                None => self
+                    .session
+                    .evaluate_constant(&arg.sql, arg.ty, &self.params)
+                    .map_err(|_| unsupported(format_args!("{name} with an argument that depends on rows")))?,
             };
             values.push((arg.ty, value));
         }
@@ -215,6 +245,18 @@ impl Binder<'_> {
 pub(super) fn is_aggregate(name: &str) -> bool {
     matches!(
         name,
-        "COUNT" | "COUNT_BIG" | "SUM" | "AVG" | "MIN" | "MAX" | "STDEV" | "STDEVP" | "VAR" | "VARP" | "STRING_AGG" | "CHECKSUM_AGG" | "GROUPING"
+        "COUNT"
+            | "COUNT_BIG"
+            | "SUM"
+            | "AVG"
+            | "MIN"
+            | "MAX"
+            | "STDEV"
+            | "STDEVP"
+            | "VAR"
+            | "VARP"
+            | "STRING_AGG"
+            | "CHECKSUM_AGG"
+            | "GROUPING"
     )
 }

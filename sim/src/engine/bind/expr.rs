@@ -45,7 +45,12 @@ impl Binder<'_> {
     pub(in super::super) fn scalar(&mut self, expr: &Expr, scope: &Scope<'_>) -> Result<Typed, SqlError> {
         self.depth += 1;
         if self.depth > 200 {
-            return Err(SqlError::new(191, 15, 1, "Some part of your SQL statement is nested too deeply. Rewrite the query or break it up into smaller queries."));
+            return Err(SqlError::new(
+                191,
+                15,
+                1,
+                "Some part of your SQL statement is nested too deeply. Rewrite the query or break it up into smaller queries.",
+            ));
         }
         let loose = self.grouping.loose.len();
         let typed = self.scalar_inner(expr, scope)?;
@@ -93,7 +98,8 @@ impl Binder<'_> {
                 for when in conditions {
                     let condition = match operand {
                         Some(operand) => {
-                            let (left, right) = (self.scalar(operand, scope)?, self.scalar(&when.condition, scope)?);
+                            let (left, right) =
+                                (self.scalar(operand, scope)?, self.scalar(&when.condition, scope)?);
                             self.compare("=", left, right)?
                         }
                         None => self.condition(&when.condition, scope)?,
@@ -109,7 +115,12 @@ impl Binder<'_> {
             Expr::Subquery(query) => {
                 let (sql, columns) = self.subquery_in(query, scope)?;
                 if columns.len() != 1 {
-                    return Err(SqlError::new(116, 16, 1, "Only one expression can be specified in the select list when the subquery is not introduced with EXISTS."));
+                    return Err(SqlError::new(
+                        116,
+                        16,
+                        1,
+                        "Only one expression can be specified in the select list when the subquery is not introduced with EXISTS.",
+                    ));
                 }
                 let alias = self.alias();
                 let sql = if super::query::at_most_one_row(query) {
@@ -151,9 +162,13 @@ impl Binder<'_> {
             }
             Expr::AtTimeZone { .. } => Err(unsupported("AT TIME ZONE")),
             Expr::Tuple(_) => Err(crate::engine::message_text::syntax_near(",")),
-            Expr::InList { .. } | Expr::IsNull(_) | Expr::IsNotNull(_) | Expr::Like { .. } | Expr::Between { .. } | Expr::Exists { .. } | Expr::InSubquery { .. } => {
-                Err(crate::engine::message_text::syntax_near("IN"))
-            }
+            Expr::InList { .. }
+            | Expr::IsNull(_)
+            | Expr::IsNotNull(_)
+            | Expr::Like { .. }
+            | Expr::Between { .. }
+            | Expr::Exists { .. }
+            | Expr::InSubquery { .. } => Err(crate::engine::message_text::syntax_near("IN")),
             other => Err(unsupported(format_args!("the expression {other}"))),
         }
     }
@@ -161,11 +176,18 @@ impl Binder<'_> {
     /// `CAST(x AS varchar)` without a length means 30.
     fn cast_type(&self, ty: SqlType, written: String) -> SqlType {
         use Kind::*;
-        let unsized_type = !written.contains('(') && matches!(ty.kind, Char | VarChar | NChar | NVarChar | Binary | VarBinary);
+        let unsized_type = !written.contains('(')
+            && matches!(ty.kind, Char | VarChar | NChar | NVarChar | Binary | VarBinary);
         if unsized_type && ty != SqlType::SYSNAME { SqlType { len: 30, ..ty } } else { ty }
     }
 
-    pub(in super::super) fn convert(&mut self, value: Typed, to: SqlType, style: Option<String>, is_try: bool) -> Result<Typed, SqlError> {
+    pub(in super::super) fn convert(
+        &mut self,
+        value: Typed,
+        to: SqlType,
+        style: Option<String>,
+        is_try: bool,
+    ) -> Result<Typed, SqlError> {
         if value.ty.kind == Kind::Null {
             return Ok(Typed::new("NULL", to));
         }
@@ -185,7 +207,11 @@ impl Binder<'_> {
         Ok(Typed { nullable, ..Typed::new(sql, to) })
     }
 
-    pub(in super::super) fn case(&mut self, branches: Vec<(String, Typed)>, otherwise: Option<Typed>) -> Result<Typed, SqlError> {
+    pub(in super::super) fn case(
+        &mut self,
+        branches: Vec<(String, Typed)>,
+        otherwise: Option<Typed>,
+    ) -> Result<Typed, SqlError> {
         let mut ty = otherwise.as_ref().map_or(SqlType::NULL, |o| o.ty);
         for (_, value) in &branches {
             ty = common(ty, value.ty);
@@ -209,17 +235,18 @@ impl Binder<'_> {
             Value::Null => Typed { literal: Some(Datum::Null), ..Typed::new("NULL", SqlType::NULL) },
             Value::Number(text, _) => {
                 if let Some(money) = text.strip_prefix('$') {
-                    let value = decimal::parse(money).and_then(|(m, s)| decimal::rescale(m, s, 4)).unwrap_or(0);
+                    let value =
+                        decimal::parse(money).and_then(|(m, s)| decimal::rescale(m, s, 4)).unwrap_or(0);
                     return Ok(self.constant(Datum::Int(value as i64), SqlType::of(Kind::Money)));
                 }
                 if text.contains(['e', 'E']) {
                     let value = text.parse().unwrap_or(0.0);
                     return Ok(self.constant(Datum::Float(value), SqlType::FLOAT));
                 }
-                if !text.contains('.') {
-                    if let Ok(n) = text.parse::<i32>() {
-                        return Ok(self.constant(Datum::Int(i64::from(n)), SqlType::INT));
-                    }
+                if !text.contains('.')
+                    && let Ok(n) = text.parse::<i32>()
+                {
+                    return Ok(self.constant(Datum::Int(i64::from(n)), SqlType::INT));
                 }
                 let (mantissa, scale) = decimal::parse(text)
                     .ok_or_else(|| SqlError::new(1007, 15, 1, format!("The number '{text}' is out of the range for numeric representation (maximum precision 38).")))?;
@@ -238,11 +265,14 @@ impl Binder<'_> {
             }
             Value::HexStringLiteral(digits) => {
                 let bytes = crate::engine::convert::unhex(digits).unwrap_or_default();
-                let ty = SqlType::varbinary(if bytes.len() > 8000 { MAX } else { (bytes.len() as u16).max(1) });
+                let ty =
+                    SqlType::varbinary(if bytes.len() > 8000 { MAX } else { (bytes.len() as u16).max(1) });
                 self.constant(Datum::Bytes(bytes), ty)
             }
             Value::DoubleQuotedString(text) => return self.literal(&Value::SingleQuotedString(text.clone())),
-            Value::Placeholder(text) if text.starts_with('$') => return self.literal(&Value::Number(text.clone(), false)),
+            Value::Placeholder(text) if text.starts_with('$') => {
+                return self.literal(&Value::Number(text.clone(), false));
+            }
             other => return Err(unsupported(format_args!("the literal {other}"))),
         })
     }
@@ -288,21 +318,34 @@ impl Binder<'_> {
             let mut found = None;
             for source in &here.sources {
                 if let Some(qualifier) = qualifier {
-                    let same_schema = schema.is_none_or(|s| s.is_empty() || source.schema.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(s)));
+                    let same_schema = schema.is_none_or(|s| {
+                        s.is_empty()
+                            || source.schema.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(s))
+                    });
                     if !source.name.eq_ignore_ascii_case(qualifier) || !same_schema {
                         continue;
                     }
                 }
-                if let Some(column) = source.columns.iter().find(|c| c.name.eq_ignore_ascii_case(&last.value)) {
+                if let Some(column) = source.columns.iter().find(|c| c.name.eq_ignore_ascii_case(&last.value))
+                {
                     if found.is_some() {
-                        return Err(SqlError::new(209, 16, 1, format!("Ambiguous column name '{}'.", last.value)));
+                        return Err(SqlError::new(
+                            209,
+                            16,
+                            1,
+                            format!("Ambiguous column name '{}'.", last.value),
+                        ));
                     }
                     found = Some(column);
                 }
             }
             if let Some(column) = found {
                 if own && self.grouping.allowed && !self.grouping.inside_aggregate {
-                    let shown = here.sources.iter().find(|s| s.columns.iter().any(|c| std::ptr::eq(c, column))).map_or("", |s| s.name.as_str());
+                    let shown = here
+                        .sources
+                        .iter()
+                        .find(|s| s.columns.iter().any(|c| std::ptr::eq(c, column)))
+                        .map_or("", |s| s.name.as_str());
                     if !self.grouping.keys.contains(&column.sql) {
                         self.grouping.loose.push(format!("{shown}.{}", column.name));
                     }
@@ -323,7 +366,12 @@ impl Binder<'_> {
         }
         if qualifier.is_some() {
             let full: Vec<&str> = parts.iter().map(|p| p.value.as_str()).collect();
-            return Err(SqlError::new(4104, 16, 1, format!("The multi-part identifier \"{}\" could not be bound.", full.join("."))));
+            return Err(SqlError::new(
+                4104,
+                16,
+                1,
+                format!("The multi-part identifier \"{}\" could not be bound.", full.join(".")),
+            ));
         }
         Err(no_column(&last.value))
     }
@@ -351,7 +399,10 @@ impl Binder<'_> {
                     _ => SqlType::INT,
                 };
                 let inner = self.cast_sql(&value, ty, 0)?;
-                Ok(Typed { nullable: value.nullable, ..Typed::new(format!("ts('NEG', {0}, {0}, {inner})", ty.pack()), ty) })
+                Ok(Typed {
+                    nullable: value.nullable,
+                    ..Typed::new(format!("ts('NEG', {0}, {0}, {inner})", ty.pack()), ty)
+                })
             }
             UnaryOperator::BitwiseNot => {
                 if value.ty.kind == Kind::Bit {
@@ -367,7 +418,12 @@ impl Binder<'_> {
     }
 
     /// `left op right` for arithmetic, bits and strings.
-    pub(in super::super) fn operator(&mut self, op: &BinaryOperator, left: Typed, right: Typed) -> Result<Typed, SqlError> {
+    pub(in super::super) fn operator(
+        &mut self,
+        op: &BinaryOperator,
+        left: Typed,
+        right: Typed,
+    ) -> Result<Typed, SqlError> {
         let sign = match op {
             BinaryOperator::Plus => '+',
             BinaryOperator::Minus => '-',
@@ -378,14 +434,23 @@ impl Binder<'_> {
             BinaryOperator::BitwiseOr => '|',
             BinaryOperator::BitwiseXor => '^',
             BinaryOperator::StringConcat => '+',
-            BinaryOperator::Eq | BinaryOperator::Lt | BinaryOperator::Gt | BinaryOperator::NotEq | BinaryOperator::And | BinaryOperator::Or => {
+            BinaryOperator::Eq
+            | BinaryOperator::Lt
+            | BinaryOperator::Gt
+            | BinaryOperator::NotEq
+            | BinaryOperator::And
+            | BinaryOperator::Or => {
                 return Err(crate::engine::message_text::syntax_near(&op.to_string()));
             }
             other => return Err(unsupported(format_args!("the operator {other}"))),
         };
         let nullable = left.nullable || right.nullable;
         let (a, b) = (left.ty, right.ty);
-        if sign == '+' && (a.is_string() || b.is_string()) && (a.is_string() || a.kind == Kind::Null) && (b.is_string() || b.kind == Kind::Null) {
+        if sign == '+'
+            && (a.is_string() || b.is_string())
+            && (a.is_string() || a.kind == Kind::Null)
+            && (b.is_string() || b.kind == Kind::Null)
+        {
             let unicode = a.is_unicode() || b.is_unicode();
             let total = u32::from(a.len) + u32::from(b.len);
             let max = a.len == MAX || b.len == MAX;
@@ -402,19 +467,47 @@ impl Binder<'_> {
         if sign == '+' && a.is_binary() && b.is_binary() {
             let len = if a.len == MAX || b.len == MAX { MAX } else { (a.len + b.len).clamp(1, 8000) };
             let ty = SqlType::varbinary(len);
-            let sql = format!("ts('BCONCAT', {}, {}, {}, {}, {})", ty.pack(), a.pack(), left.sql, b.pack(), right.sql);
+            let sql = format!(
+                "ts('BCONCAT', {}, {}, {}, {}, {})",
+                ty.pack(),
+                a.pack(),
+                left.sql,
+                b.pack(),
+                right.sql
+            );
             return Ok(Typed { nullable, ..Typed::new(sql, ty) });
         }
         if matches!(sign, '&' | '|' | '^') {
-            let ty = if a.is_integer() && b.is_integer() { common(a, b) } else { common(common(a, b), SqlType::INT) };
+            let ty = if a.is_integer() && b.is_integer() {
+                common(a, b)
+            } else {
+                common(common(a, b), SqlType::INT)
+            };
             let ty = if ty.is_integer() { ty } else { SqlType::INT };
             return self.apply(sign, ty, ty, ty, &left, &right);
         }
         if a.is_temporal() || b.is_temporal() {
-            let target = if a.kind == Kind::SmallDateTime || b.kind == Kind::SmallDateTime && a.kind != Kind::DateTime { SqlType::of(Kind::SmallDateTime) } else { SqlType::DATETIME };
-            let plain = |t: SqlType| matches!(t.kind, Kind::DateTime | Kind::SmallDateTime) || !t.is_temporal();
+            let target = if a.kind == Kind::SmallDateTime
+                || b.kind == Kind::SmallDateTime && a.kind != Kind::DateTime
+            {
+                SqlType::of(Kind::SmallDateTime)
+            } else {
+                SqlType::DATETIME
+            };
+            let plain =
+                |t: SqlType| matches!(t.kind, Kind::DateTime | Kind::SmallDateTime) || !t.is_temporal();
             if !matches!(sign, '+' | '-') || !plain(a) || !plain(b) {
-                return Err(SqlError::new(402, 16, 1, format!("The data types {} and {} are incompatible in the {} operator.", a.base_name(), b.base_name(), word(sign))));
+                return Err(SqlError::new(
+                    402,
+                    16,
+                    1,
+                    format!(
+                        "The data types {} and {} are incompatible in the {} operator.",
+                        a.base_name(),
+                        b.base_name(),
+                        word(sign)
+                    ),
+                ));
             }
             return self.apply(sign, target, target, target, &left, &right);
         }
@@ -423,7 +516,17 @@ impl Binder<'_> {
             (true, false) => (b, b),
             (false, true) => (a, a),
             (true, true) if sign != '+' => {
-                return Err(SqlError::new(402, 16, 1, format!("The data types {} and {} are incompatible in the {} operator.", a.base_name(), b.base_name(), word(sign))));
+                return Err(SqlError::new(
+                    402,
+                    16,
+                    1,
+                    format!(
+                        "The data types {} and {} are incompatible in the {} operator.",
+                        a.base_name(),
+                        b.base_name(),
+                        word(sign)
+                    ),
+                ));
             }
             _ => (a, b),
         };
@@ -434,7 +537,12 @@ impl Binder<'_> {
         };
         let (a, b) = match (a.kind, b.kind) {
             (Kind::Variant, _) | (_, Kind::Variant) => {
-                return Err(SqlError::new(257, 16, 3, "Implicit conversion from data type sql_variant to numeric is not allowed. Use the CONVERT function to run this query."));
+                return Err(SqlError::new(
+                    257,
+                    16,
+                    3,
+                    "Implicit conversion from data type sql_variant to numeric is not allowed. Use the CONVERT function to run this query.",
+                ));
             }
             (Kind::Null, Kind::Null) => (SqlType::INT, SqlType::INT),
             (Kind::Null, _) => (b, b),
@@ -442,7 +550,16 @@ impl Binder<'_> {
             _ => (a, b),
         };
         if !a.is_number() || !b.is_number() {
-            return Err(SqlError::new(8117, 16, 1, format!("Operand data type {} is invalid for {} operator.", if a.is_number() { b.base_name() } else { a.base_name() }, word(sign))));
+            return Err(SqlError::new(
+                8117,
+                16,
+                1,
+                format!(
+                    "Operand data type {} is invalid for {} operator.",
+                    if a.is_number() { b.base_name() } else { a.base_name() },
+                    word(sign)
+                ),
+            ));
         }
         if a.is_integer() && b.is_integer() {
             let ty = common(common(a, b), SqlType::TINYINT);
@@ -466,7 +583,15 @@ impl Binder<'_> {
         self.apply(sign, a, b, ty, &left, &right)
     }
 
-    fn apply(&mut self, sign: char, a: SqlType, b: SqlType, result: SqlType, left: &Typed, right: &Typed) -> Result<Typed, SqlError> {
+    fn apply(
+        &mut self,
+        sign: char,
+        a: SqlType,
+        b: SqlType,
+        result: SqlType,
+        left: &Typed,
+        right: &Typed,
+    ) -> Result<Typed, SqlError> {
         let nullable = left.nullable || right.nullable;
         let left = self.cast_sql(left, a, 0)?;
         let right = self.cast_sql(right, b, 0)?;
@@ -475,9 +600,18 @@ impl Binder<'_> {
     }
 
     /// `left op right` as a condition.
-    pub(in super::super) fn compare(&mut self, op: &str, left: Typed, right: Typed) -> Result<String, SqlError> {
+    pub(in super::super) fn compare(
+        &mut self,
+        op: &str,
+        left: Typed,
+        right: Typed,
+    ) -> Result<String, SqlError> {
         let (left, right, text) = self.meet(left, right)?;
-        Ok(if text { format!("({left} {op} {right} COLLATE TSQL)") } else { format!("({left} {op} {right})") })
+        Ok(if text {
+            format!("({left} {op} {right} COLLATE TSQL)")
+        } else {
+            format!("({left} {op} {right})")
+        })
     }
 
     /// Both sides in their common type, and whether they compare as text.
@@ -491,13 +625,19 @@ impl Binder<'_> {
             }
         }
         // A whole number that fits needs no decimal arithmetic beside a bigint.
-        if ty.is_decimal() && ty.scale == 0 && (a.kind == Kind::BigInt || b.kind == Kind::BigInt) && (left.literal.is_some() || right.literal.is_some()) {
+        if ty.is_decimal()
+            && ty.scale == 0
+            && (a.kind == Kind::BigInt || b.kind == Kind::BigInt)
+            && (left.literal.is_some() || right.literal.is_some())
+        {
             ty = SqlType::BIGINT;
         }
         if ty.is_string() {
             // Lengths do not matter in a comparison; blanks at the end do not either.
             let open = if ty.is_unicode() { SqlType::nvarchar(MAX) } else { SqlType::varchar(MAX) };
-            let side = |binder: &mut Self, value: &Typed| if value.ty.is_string() { Ok(value.sql.clone()) } else { binder.cast_sql(value, open, 0) };
+            let side = |binder: &mut Self, value: &Typed| {
+                if value.ty.is_string() { Ok(value.sql.clone()) } else { binder.cast_sql(value, open, 0) }
+            };
             return Ok((side(self, &left)?, side(self, &right)?, true));
         }
         if ty.is_binary() {
@@ -527,7 +667,9 @@ impl Binder<'_> {
                 let (left, right) = (self.scalar(left, scope)?, self.scalar(right, scope)?);
                 self.compare(word, left, right)?
             }
-            Expr::UnaryOp { op: UnaryOperator::Not, expr } => format!("(NOT {})", self.condition(expr, scope)?),
+            Expr::UnaryOp { op: UnaryOperator::Not, expr } => {
+                format!("(NOT {})", self.condition(expr, scope)?)
+            }
             Expr::IsNull(inner) => format!("({} IS NULL)", self.scalar(inner, scope)?.sql),
             Expr::IsNotNull(inner) => format!("({} IS NOT NULL)", self.scalar(inner, scope)?.sql),
             Expr::IsDistinctFrom(left, right) | Expr::IsNotDistinctFrom(left, right) => {
@@ -548,13 +690,22 @@ impl Binder<'_> {
                     let item = self.scalar(item, scope)?;
                     parts.push(self.compare("=", value.clone(), item)?);
                 }
-                if *negated { format!("(NOT ({}))", parts.join(" OR ")) } else { format!("({})", parts.join(" OR ")) }
+                if *negated {
+                    format!("(NOT ({}))", parts.join(" OR "))
+                } else {
+                    format!("({})", parts.join(" OR "))
+                }
             }
             Expr::InSubquery { expr, subquery, negated } => {
                 let value = self.scalar(expr, scope)?;
                 let (sql, columns) = self.subquery_in(subquery, scope)?;
                 if columns.len() != 1 {
-                    return Err(SqlError::new(116, 16, 1, "Only one expression can be specified in the select list when the subquery is not introduced with EXISTS."));
+                    return Err(SqlError::new(
+                        116,
+                        16,
+                        1,
+                        "Only one expression can be specified in the select list when the subquery is not introduced with EXISTS.",
+                    ));
                 }
                 let alias = self.alias();
                 let inner = Typed::new(format!("{alias}.c0"), columns[0].ty);
@@ -577,15 +728,22 @@ impl Binder<'_> {
                     Some(escape) => self.scalar(escape, scope)?.sql,
                     None => "''".into(),
                 };
-                let sql = format!("(CASE WHEN {value} IS NULL OR {pattern} IS NULL THEN NULL ELSE ts('LIKE', {0}, {1}, {value}, {1}, {pattern}, {1}, {escape}) END)", SqlType::BIT.pack(), unicode.pack());
+                let sql = format!(
+                    "(CASE WHEN {value} IS NULL OR {pattern} IS NULL THEN NULL ELSE ts('LIKE', {0}, {1}, {value}, {1}, {pattern}, {1}, {escape}) END)",
+                    SqlType::BIT.pack(),
+                    unicode.pack()
+                );
                 if *negated { format!("(NOT {sql})") } else { sql }
             }
             Expr::AnyOp { left, compare_op, right, .. } | Expr::AllOp { left, compare_op, right } => {
-                let Expr::Subquery(query) = right.as_ref() else { return Err(unsupported("ANY and ALL without a subquery")) };
+                let Expr::Subquery(query) = right.as_ref() else {
+                    return Err(unsupported("ANY and ALL without a subquery"));
+                };
                 let value = self.scalar(left, scope)?;
                 let (sql, columns) = self.subquery_in(query, scope)?;
                 let alias = self.alias();
-                let inner = Typed::new(format!("{alias}.c0"), columns.first().map_or(SqlType::NULL, |c| c.ty));
+                let inner =
+                    Typed::new(format!("{alias}.c0"), columns.first().map_or(SqlType::NULL, |c| c.ty));
                 let test = self.compare(&compare_op.to_string(), value, inner)?;
                 if matches!(expr, Expr::AllOp { .. }) {
                     format!("(NOT EXISTS (SELECT 1 FROM ({sql}) AS {alias} WHERE NOT {test}))")
@@ -593,7 +751,9 @@ impl Binder<'_> {
                     format!("(EXISTS (SELECT 1 FROM ({sql}) AS {alias} WHERE {test}))")
                 }
             }
-            Expr::Function(function) if name_of(&function.name).is_ok_and(|n| n.name.eq_ignore_ascii_case("update")) => {
+            Expr::Function(function)
+                if name_of(&function.name).is_ok_and(|n| n.name.eq_ignore_ascii_case("update")) =>
+            {
                 return Err(unsupported("UPDATE()"));
             }
             _ => return Err(not_a_condition(expr)),

@@ -12,7 +12,6 @@ use sqlparser::ast::{Cte, Expr, Query};
 pub(super) use expr::Typed;
 pub(super) use query::Fold;
 pub(super) use source::Source;
-use source::SourceColumn;
 
 use super::catalog::quote;
 use super::datum::Datum;
@@ -137,17 +136,17 @@ impl<'s> Binder<'s> {
             let name = cte.alias.name.value.clone();
             let given: Vec<String> = cte.alias.columns.iter().map(|c| c.name.value.clone()).collect();
             // A recursive one needs its own columns in sight while it is bound: take them from its first branch.
-            if query::mentions(&cte.query, &name) {
-                if let Some(anchor) = query::anchor(&cte.query) {
-                    let params = self.params.len();
-                    let (_, columns) = self.subquery_in(&anchor, &Scope::default())?;
-                    self.params.truncate(params);
-                    let columns = Self::rename(columns, &given)?;
-                    self.ctes.push(CteInSight { name: name.clone(), sql_name: sql_name.clone(), columns });
-                    let (sql, _) = self.subquery_in(&cte.query, &Scope::default())?;
-                    parts.push(format!("{sql_name} AS ({sql})"));
-                    continue;
-                }
+            if query::mentions(&cte.query, &name)
+                && let Some(anchor) = query::anchor(&cte.query)
+            {
+                let params = self.params.len();
+                let (_, columns) = self.subquery_in(&anchor, &Scope::default())?;
+                self.params.truncate(params);
+                let columns = Self::rename(columns, &given)?;
+                self.ctes.push(CteInSight { name: name.clone(), sql_name: sql_name.clone(), columns });
+                let (sql, _) = self.subquery_in(&cte.query, &Scope::default())?;
+                parts.push(format!("{sql_name} AS ({sql})"));
+                continue;
             }
             let (sql, columns) = self.subquery_in(&cte.query, &Scope::default())?;
             let columns = Self::rename(columns, &given)?;
@@ -159,12 +158,23 @@ impl<'s> Binder<'s> {
 
     fn rename(columns: Vec<OutColumn>, given: &[String]) -> Result<Vec<(String, SqlType, bool)>, SqlError> {
         if !given.is_empty() && given.len() != columns.len() {
-            return Err(SqlError::new(8158, 16, 1, "The number of columns for the table expression does not match its column list."));
+            return Err(SqlError::new(
+                8158,
+                16,
+                1,
+                "The number of columns for the table expression does not match its column list.",
+            ));
         }
         Ok(columns
             .into_iter()
             .enumerate()
-            .map(|(at, c)| (given.get(at).cloned().unwrap_or(c.name), if c.ty.kind == Kind::Null { SqlType::INT } else { c.ty }, c.nullable))
+            .map(|(at, c)| {
+                (
+                    given.get(at).cloned().unwrap_or(c.name),
+                    if c.ty.kind == Kind::Null { SqlType::INT } else { c.ty },
+                    c.nullable,
+                )
+            })
             .collect())
     }
 
@@ -199,15 +209,24 @@ pub(super) fn same_storage(from: SqlType, to: SqlType) -> bool {
     if from.is_string() && to.is_string() {
         let widens = open(to) || !open(from) && to.len >= from.len;
         let fixed = matches!(to.kind, Kind::Char | Kind::NChar);
-        return widens && (!fixed || from.len == to.len && from.kind == to.kind) && (to.is_unicode() || !from.is_unicode());
+        return widens
+            && (!fixed || from.len == to.len && from.kind == to.kind)
+            && (to.is_unicode() || !from.is_unicode());
     }
     if from.is_binary() && to.is_binary() {
-        return (to.len == MAX || to.kind == Kind::Image || from.len <= to.len && from.len != MAX && from.kind != Kind::Image) && to.kind != Kind::Binary;
+        return (to.len == MAX
+            || to.kind == Kind::Image
+            || from.len <= to.len && from.len != MAX && from.kind != Kind::Image)
+            && to.kind != Kind::Binary;
     }
     match (from.kind, to.kind) {
-        (Kind::Decimal | Kind::Numeric, Kind::Decimal | Kind::Numeric) => from.scale == to.scale && to.len >= from.len,
+        (Kind::Decimal | Kind::Numeric, Kind::Decimal | Kind::Numeric) => {
+            from.scale == to.scale && to.len >= from.len
+        }
         (Kind::SmallMoney, Kind::Money) | (Kind::Real, Kind::Float) => true,
-        (Kind::DateTime2, Kind::DateTime2) | (Kind::Time, Kind::Time) | (Kind::DateTimeOffset, Kind::DateTimeOffset) => to.scale >= from.scale,
+        (Kind::DateTime2, Kind::DateTime2)
+        | (Kind::Time, Kind::Time)
+        | (Kind::DateTimeOffset, Kind::DateTimeOffset) => to.scale >= from.scale,
         _ => false,
     }
 }

@@ -1,8 +1,8 @@
 //! SELECT: projection, grouping, ordering, TOP, set operations.
 
 use sqlparser::ast::{
-    Distinct, Expr, ForClause, ForJson, GroupByExpr, LimitClause, OrderBy, OrderByKind, Query, Select, SelectItem,
-    SelectItemQualifiedWildcardKind, SetExpr, SetOperator, SetQuantifier, TopQuantity, Value,
+    Distinct, Expr, ForClause, ForJson, GroupByExpr, LimitClause, OrderBy, OrderByKind, Query, Select,
+    SelectItem, SelectItemQualifiedWildcardKind, SetExpr, SetOperator, SetQuantifier, TopQuantity, Value,
 };
 
 use super::source::name_of;
@@ -40,9 +40,17 @@ impl Binder<'_> {
     pub(super) fn statement_query(&mut self, query: &Query) -> Result<Bound, SqlError> {
         // Variables that are assigned and read in the same SELECT change from row to row.
         if let SetExpr::Select(select) = query.body.as_ref() {
-            let assigned: Vec<String> = select.projection.iter().filter_map(|item| assignment(item).map(|a| a.0)).collect();
+            let assigned: Vec<String> =
+                select.projection.iter().filter_map(|item| assignment(item).map(|a| a.0)).collect();
             if !assigned.is_empty() && !select.from.is_empty() {
-                let text = select.projection.iter().filter_map(assignment).map(|a| a.1.to_string()).collect::<Vec<_>>().join(" ").to_ascii_lowercase();
+                let text = select
+                    .projection
+                    .iter()
+                    .filter_map(assignment)
+                    .map(|a| a.1.to_string())
+                    .collect::<Vec<_>>()
+                    .join(" ")
+                    .to_ascii_lowercase();
                 if assigned.iter().any(|a| text.contains(&a.to_ascii_lowercase())) {
                     self.running = assigned;
                 }
@@ -51,9 +59,16 @@ impl Binder<'_> {
         let body = self.query(query, &Scope::default(), true)?;
         let fold = match &query.for_clause {
             None | Some(ForClause::Browse) => None,
-            Some(ForClause::Json { for_json: ForJson::Path | ForJson::Auto, root, include_null_values, without_array_wrapper }) => {
-                Some(Fold::Json { array: !without_array_wrapper, nulls: *include_null_values, root: root.clone() })
-            }
+            Some(ForClause::Json {
+                for_json: ForJson::Path | ForJson::Auto,
+                root,
+                include_null_values,
+                without_array_wrapper,
+            }) => Some(Fold::Json {
+                array: !without_array_wrapper,
+                nulls: *include_null_values,
+                root: root.clone(),
+            }),
             Some(other) => return Err(unsupported(other)),
         };
         Ok(Bound {
@@ -69,7 +84,11 @@ impl Binder<'_> {
     }
 
     /// Binds a query inside another; its columns are named c0, c1 ….
-    pub(super) fn subquery_in(&mut self, query: &Query, scope: &Scope<'_>) -> Result<(String, Vec<OutColumn>), SqlError> {
+    pub(super) fn subquery_in(
+        &mut self,
+        query: &Query,
+        scope: &Scope<'_>,
+    ) -> Result<(String, Vec<OutColumn>), SqlError> {
         let grouping = std::mem::take(&mut self.grouping);
         let window = std::mem::replace(&mut self.window_allowed, true);
         let result = self.query(query, scope, false);
@@ -90,8 +109,12 @@ impl Binder<'_> {
         };
         let limit = self.limits(query, scope)?;
         let mut body = match query.body.as_ref() {
-            SetExpr::Select(select) => self.select_body(select, query.order_by.as_ref(), limit, scope, outermost)?,
-            SetExpr::Query(inner) if query.order_by.is_none() && limit.is_none() => self.query(inner, scope, outermost)?,
+            SetExpr::Select(select) => {
+                self.select_body(select, query.order_by.as_ref(), limit, scope, outermost)?
+            }
+            SetExpr::Query(inner) if query.order_by.is_none() && limit.is_none() => {
+                self.query(inner, scope, outermost)?
+            }
             other => {
                 let mut body = self.set_body(other, scope)?;
                 if let Some(order_by) = &query.order_by {
@@ -120,7 +143,9 @@ impl Binder<'_> {
         };
         let fetch = match &query.fetch {
             None => None,
-            Some(fetch) if fetch.with_ties || fetch.percent => return Err(unsupported("FETCH with PERCENT or TIES")),
+            Some(fetch) if fetch.with_ties || fetch.percent => {
+                return Err(unsupported("FETCH with PERCENT or TIES"));
+            }
             Some(fetch) => fetch.quantity.as_ref(),
         };
         if offset.is_none() && fetch.is_none() {
@@ -160,9 +185,16 @@ impl Binder<'_> {
                 }
                 let width = rows.first().map_or(0, Vec::len);
                 if rows.iter().any(|r| r.len() != width) {
-                    return Err(SqlError::new(10709, 16, 1, "The number of columns for each row in a table value constructor must be the same."));
+                    return Err(SqlError::new(
+                        10709,
+                        16,
+                        1,
+                        "The number of columns for each row in a table value constructor must be the same.",
+                    ));
                 }
-                let types: Vec<SqlType> = (0..width).map(|at| rows.iter().fold(SqlType::NULL, |ty, row| common(ty, row[at].ty))).collect();
+                let types: Vec<SqlType> = (0..width)
+                    .map(|at| rows.iter().fold(SqlType::NULL, |ty, row| common(ty, row[at].ty)))
+                    .collect();
                 let mut parts = Vec::new();
                 for row in &rows {
                     let mut cells = Vec::new();
@@ -173,12 +205,23 @@ impl Binder<'_> {
                     parts.push(format!("SELECT {}", cells.join(", ")));
                 }
                 let columns = types.into_iter().map(|ty| OutColumn::new("", ty)).collect();
-                Ok(Body { sql: parts.join(" UNION ALL "), columns, assigns: None, into: None, order: Vec::new() })
+                Ok(Body {
+                    sql: parts.join(" UNION ALL "),
+                    columns,
+                    assigns: None,
+                    into: None,
+                    order: Vec::new(),
+                })
             }
             SetExpr::SetOperation { left, op, set_quantifier, right } => {
                 let (left, right) = (self.set_body(left, scope)?, self.set_body(right, scope)?);
                 if left.columns.len() != right.columns.len() {
-                    return Err(SqlError::new(205, 16, 1, "All queries combined using a UNION, INTERSECT or EXCEPT operator must have an equal number of expressions in their target lists."));
+                    return Err(SqlError::new(
+                        205,
+                        16,
+                        1,
+                        "All queries combined using a UNION, INTERSECT or EXCEPT operator must have an equal number of expressions in their target lists.",
+                    ));
                 }
                 let word = match (op, set_quantifier) {
                     (SetOperator::Union, SetQuantifier::All) => "UNION ALL",
@@ -188,13 +231,24 @@ impl Binder<'_> {
                 };
                 let mut columns = Vec::new();
                 for (a, b) in left.columns.iter().zip(&right.columns) {
-                    columns.push(OutColumn { ty: common(a.ty, b.ty), nullable: a.nullable || b.nullable, identity: false, ..a.clone() });
+                    columns.push(OutColumn {
+                        ty: common(a.ty, b.ty),
+                        nullable: a.nullable || b.nullable,
+                        identity: false,
+                        ..a.clone()
+                    });
                 }
                 let all = word == "UNION ALL";
                 let simple = matches!(expr, SetExpr::SetOperation { right, .. } if matches!(right.as_ref(), SetExpr::Select(_)));
                 let left = self.brought_to(&left, &columns, all)?;
                 let right = self.brought_to(&right, &columns, all && simple)?;
-                Ok(Body { sql: format!("{left} {word} {right}"), columns, assigns: None, into: left_into(expr), order: Vec::new() })
+                Ok(Body {
+                    sql: format!("{left} {word} {right}"),
+                    columns,
+                    assigns: None,
+                    into: left_into(expr),
+                    order: Vec::new(),
+                })
             }
             _ => Err(unsupported("this query")),
         }
@@ -203,7 +257,13 @@ impl Binder<'_> {
     /// A branch of a set operation with its columns in the common types.
     fn brought_to(&mut self, body: &Body, columns: &[OutColumn], as_it_is: bool) -> Result<String, SqlError> {
         // A recursive branch must name its table directly, not inside another query.
-        if as_it_is && body.columns.iter().zip(columns).all(|(own, wanted)| own.ty.kind == Kind::Null || super::same_storage(own.ty, wanted.ty)) {
+        if as_it_is
+            && body
+                .columns
+                .iter()
+                .zip(columns)
+                .all(|(own, wanted)| own.ty.kind == Kind::Null || super::same_storage(own.ty, wanted.ty))
+        {
             return Ok(body.sql.clone());
         }
         let alias = self.alias();
@@ -226,7 +286,11 @@ impl Binder<'_> {
         outermost: bool,
     ) -> Result<Body, SqlError> {
         let mut scope = Scope { sources: Vec::new(), parent: Some(parent) };
-        let from = if select.from.is_empty() { String::new() } else { format!(" FROM {}", self.from(&select.from, &mut scope)?) };
+        let from = if select.from.is_empty() {
+            String::new()
+        } else {
+            format!(" FROM {}", self.from(&select.from, &mut scope)?)
+        };
         let scope = scope;
         self.window_allowed = false;
         let filter = match &select.selection {
@@ -234,7 +298,9 @@ impl Binder<'_> {
             None => String::new(),
         };
         // GROUP BY
-        let GroupByExpr::Expressions(group, modifiers) = &select.group_by else { return Err(unsupported("GROUP BY ALL")) };
+        let GroupByExpr::Expressions(group, modifiers) = &select.group_by else {
+            return Err(unsupported("GROUP BY ALL"));
+        };
         if !modifiers.is_empty() {
             return Err(unsupported("ROLLUP, CUBE and GROUPING SETS"));
         }
@@ -270,23 +336,38 @@ impl Binder<'_> {
             Some(order_by) => self.order_by(order_by, &items, &scope, distinct)?,
             None => (Vec::new(), Vec::new()),
         };
-        if self.grouping.seen_aggregate || !group.is_empty() {
-            if let Some(column) = self.grouping.loose.first() {
-                return Err(SqlError::new(8120, 16, 1, format!("Column '{column}' is invalid in the select list because it is not contained in either an aggregate function or the GROUP BY clause.")));
-            }
+        if (self.grouping.seen_aggregate || !group.is_empty())
+            && let Some(column) = self.grouping.loose.first()
+        {
+            return Err(SqlError::new(
+                8120,
+                16,
+                1,
+                format!(
+                    "Column '{column}' is invalid in the select list because it is not contained in either an aggregate function or the GROUP BY clause."
+                ),
+            ));
         }
         self.grouping = Grouping::default();
-        let group_by = if key_sql.is_empty() { String::new() } else { format!(" GROUP BY {}", key_sql.join(", ")) };
+        let group_by =
+            if key_sql.is_empty() { String::new() } else { format!(" GROUP BY {}", key_sql.join(", ")) };
 
         let assigns: Vec<Option<String>> = items.iter().map(|i| i.assign.clone()).collect();
         let assigning = assigns.iter().filter(|a| a.is_some()).count();
         if assigning > 0 && (assigning < items.len() || !outermost) {
-            return Err(SqlError::new(141, 15, 1, "A SELECT statement that assigns a value to a variable must not be combined with data-retrieval operations."));
+            return Err(SqlError::new(
+                141,
+                15,
+                1,
+                "A SELECT statement that assigns a value to a variable must not be combined with data-retrieval operations.",
+            ));
         }
         let into = match &select.into {
             None => None,
             Some(into) => match into.targets.first() {
-                Some(Expr::Identifier(ident)) => Some(crate::engine::parse::Name { name: ident.value.clone(), ..Default::default() }),
+                Some(Expr::Identifier(ident)) => {
+                    Some(crate::engine::parse::Name { name: ident.value.clone(), ..Default::default() })
+                }
                 Some(Expr::CompoundIdentifier(parts)) => {
                     let mut parts = parts.iter().rev().map(|p| p.value.clone());
                     Some(crate::engine::parse::Name {
@@ -339,7 +420,11 @@ impl Binder<'_> {
             }
             None => limit,
         };
-        let mut sql = format!("SELECT {}{}{from}{filter}{group_by}{having}", if distinct { "DISTINCT " } else { "" }, list.join(", "));
+        let mut sql = format!(
+            "SELECT {}{}{from}{filter}{group_by}{having}",
+            if distinct { "DISTINCT " } else { "" },
+            list.join(", ")
+        );
         if !order_keys.is_empty() {
             sql += &format!(" ORDER BY {}", order_keys.join(", "));
         }
@@ -349,9 +434,20 @@ impl Binder<'_> {
                 sql = format!("SELECT * FROM ({sql})");
             }
         } else if !order_keys.is_empty() && !outermost {
-            return Err(SqlError::new(1033, 15, 1, "The ORDER BY clause is invalid in views, inline functions, derived tables, subqueries, and common table expressions, unless TOP, OFFSET or FOR XML is also specified."));
+            return Err(SqlError::new(
+                1033,
+                15,
+                1,
+                "The ORDER BY clause is invalid in views, inline functions, derived tables, subqueries, and common table expressions, unless TOP, OFFSET or FOR XML is also specified.",
+            ));
         }
-        Ok(Body { sql, columns, assigns: (assigning > 0).then(|| assigns.into_iter().flatten().collect()), into, order })
+        Ok(Body {
+            sql,
+            columns,
+            assigns: (assigning > 0).then(|| assigns.into_iter().flatten().collect()),
+            into,
+            order,
+        })
     }
 
     fn projection(&mut self, projection: &[SelectItem], scope: &Scope<'_>) -> Result<Vec<Item>, SqlError> {
@@ -389,17 +485,33 @@ impl Binder<'_> {
     }
 
     /// A select list without FROM, grouping or order: OUTPUT's.
-    pub(in super::super) fn plain_projection(&mut self, items: &[SelectItem], scope: &Scope<'_>) -> Result<(Vec<String>, Vec<OutColumn>), SqlError> {
+    pub(in super::super) fn plain_projection(
+        &mut self,
+        items: &[SelectItem],
+        scope: &Scope<'_>,
+    ) -> Result<(Vec<String>, Vec<OutColumn>), SqlError> {
         let items = self.projection(items, scope)?;
         let list = items.iter().map(|i| i.typed.sql.clone()).collect();
         let columns = items
             .into_iter()
-            .map(|i| OutColumn { name: i.name, ty: i.typed.ty, nullable: i.typed.nullable, identity: i.typed.identity, updatable: false, table: i.typed.base })
+            .map(|i| OutColumn {
+                name: i.name,
+                ty: i.typed.ty,
+                nullable: i.typed.nullable,
+                identity: i.typed.identity,
+                updatable: false,
+                table: i.typed.base,
+            })
             .collect();
         Ok((list, columns))
     }
 
-    fn expand(&mut self, qualifier: Option<&str>, scope: &Scope<'_>, items: &mut Vec<Item>) -> Result<(), SqlError> {
+    fn expand(
+        &mut self,
+        qualifier: Option<&str>,
+        scope: &Scope<'_>,
+        items: &mut Vec<Item>,
+    ) -> Result<(), SqlError> {
         let mut found = false;
         for source in &scope.sources {
             if qualifier.is_some_and(|q| !q.eq_ignore_ascii_case(&source.name)) {
@@ -421,14 +533,25 @@ impl Binder<'_> {
             }
         }
         match qualifier {
-            Some(qualifier) if !found => {
-                Err(SqlError::new(107, 15, 1, format!("The column prefix '{qualifier}' does not match with a table name or alias name used in the query.")))
-            }
+            Some(qualifier) if !found => Err(SqlError::new(
+                107,
+                15,
+                1,
+                format!(
+                    "The column prefix '{qualifier}' does not match with a table name or alias name used in the query."
+                ),
+            )),
             _ => Ok(()),
         }
     }
 
-    fn order_by(&mut self, order_by: &OrderBy, items: &[Item], scope: &Scope<'_>, distinct: bool) -> Result<(Vec<String>, Vec<u16>), SqlError> {
+    fn order_by(
+        &mut self,
+        order_by: &OrderBy,
+        items: &[Item],
+        scope: &Scope<'_>,
+        distinct: bool,
+    ) -> Result<(Vec<String>, Vec<u16>), SqlError> {
         let OrderByKind::Expressions(exprs) = &order_by.kind else { return Err(unsupported("ORDER BY ALL")) };
         let mut keys = Vec::new();
         let mut ordinals = Vec::new();
@@ -438,13 +561,29 @@ impl Binder<'_> {
                     Value::Number(text, _) => {
                         let n: usize = text.parse().unwrap_or(0);
                         if n == 0 || n > items.len() {
-                            return Err(SqlError::new(108, 16, 1, format!("The ORDER BY position number {text} is out of range of the number of items in the select list.")));
+                            return Err(SqlError::new(
+                                108,
+                                16,
+                                1,
+                                format!(
+                                    "The ORDER BY position number {text} is out of range of the number of items in the select list."
+                                ),
+                            ));
                         }
                         Some(n - 1)
                     }
-                    _ => return Err(SqlError::new(408, 16, 1, "A constant expression was encountered in the ORDER BY list, position 1.")),
+                    _ => {
+                        return Err(SqlError::new(
+                            408,
+                            16,
+                            1,
+                            "A constant expression was encountered in the ORDER BY list, position 1.",
+                        ));
+                    }
                 },
-                Expr::Identifier(ident) => items.iter().position(|i| i.aliased && i.name.eq_ignore_ascii_case(&ident.value)),
+                Expr::Identifier(ident) => {
+                    items.iter().position(|i| i.aliased && i.name.eq_ignore_ascii_case(&ident.value))
+                }
                 _ => None,
             };
             let key = match at {
@@ -458,7 +597,12 @@ impl Binder<'_> {
                             collated_alias(&typed, at)
                         }
                         None if distinct => {
-                            return Err(SqlError::new(145, 15, 1, "ORDER BY items must appear in the select list if SELECT DISTINCT is specified."));
+                            return Err(SqlError::new(
+                                145,
+                                15,
+                                1,
+                                "ORDER BY items must appear in the select list if SELECT DISTINCT is specified.",
+                            ));
                         }
                         None => collated(&typed),
                     }
@@ -472,26 +616,43 @@ impl Binder<'_> {
         Ok((keys, ordinals))
     }
 
-    fn order_by_result(&mut self, order_by: &OrderBy, columns: &[OutColumn]) -> Result<Vec<String>, SqlError> {
+    fn order_by_result(
+        &mut self,
+        order_by: &OrderBy,
+        columns: &[OutColumn],
+    ) -> Result<Vec<String>, SqlError> {
         let OrderByKind::Expressions(exprs) = &order_by.kind else { return Err(unsupported("ORDER BY ALL")) };
         let mut keys = Vec::new();
         for order in exprs {
             let at = match &order.expr {
                 Expr::Value(value) => match &value.value {
-                    Value::Number(text, _) => text.parse::<usize>().ok().filter(|n| (1..=columns.len()).contains(n)).map(|n| n - 1),
+                    Value::Number(text, _) => {
+                        text.parse::<usize>().ok().filter(|n| (1..=columns.len()).contains(n)).map(|n| n - 1)
+                    }
                     _ => None,
                 },
-                Expr::Identifier(ident) => columns.iter().position(|c| c.name.eq_ignore_ascii_case(&ident.value)),
+                Expr::Identifier(ident) => {
+                    columns.iter().position(|c| c.name.eq_ignore_ascii_case(&ident.value))
+                }
                 _ => None,
             };
             let Some(at) = at else {
                 return Err(match &order.expr {
                     Expr::Identifier(ident) => no_column(&ident.value),
-                    _ => SqlError::new(104, 16, 1, "ORDER BY items must appear in the select list if the statement contains a UNION, INTERSECT or EXCEPT operator."),
+                    _ => SqlError::new(
+                        104,
+                        16,
+                        1,
+                        "ORDER BY items must appear in the select list if the statement contains a UNION, INTERSECT or EXCEPT operator.",
+                    ),
                 });
             };
             let collate = if columns[at].ty.is_string() { " COLLATE TSQL" } else { "" };
-            keys.push(format!("{}{collate}{}", at + 1, if super::window::descending(order) { " DESC" } else { "" }));
+            keys.push(format!(
+                "{}{collate}{}",
+                at + 1,
+                if super::window::descending(order) { " DESC" } else { "" }
+            ));
         }
         Ok(keys)
     }
@@ -506,7 +667,9 @@ fn left_into(expr: &SetExpr) -> Option<crate::engine::parse::Name> {
     match expr {
         SetExpr::SetOperation { left, .. } => left_into(left),
         SetExpr::Select(select) => match select.into.as_ref()?.targets.first()? {
-            Expr::Identifier(ident) => Some(crate::engine::parse::Name { name: ident.value.clone(), ..Default::default() }),
+            Expr::Identifier(ident) => {
+                Some(crate::engine::parse::Name { name: ident.value.clone(), ..Default::default() })
+            }
             _ => None,
         },
         _ => None,
@@ -516,7 +679,11 @@ fn left_into(expr: &SetExpr) -> Option<crate::engine::parse::Name> {
 /// `@x = expression` in a select list.
 fn assignment(item: &SelectItem) -> Option<(String, &Expr)> {
     match item {
-        SelectItem::ExprWithAlias { expr, alias } if alias.value.starts_with('@') && alias.quote_style.is_none() => Some((alias.value.clone(), expr)),
+        SelectItem::ExprWithAlias { expr, alias }
+            if alias.value.starts_with('@') && alias.quote_style.is_none() =>
+        {
+            Some((alias.value.clone(), expr))
+        }
         _ => None,
     }
 }

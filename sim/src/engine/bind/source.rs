@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use rusqlite::types::Value as Lite;
-use sqlparser::ast::{FunctionArg, FunctionArgExpr, Join, JoinConstraint, JoinOperator, ObjectName, ObjectNamePart, TableAlias, TableFactor, TableWithJoins};
+use sqlparser::ast::{
+    FunctionArg, FunctionArgExpr, Join, JoinConstraint, JoinOperator, ObjectName, ObjectNamePart, TableAlias,
+    TableFactor, TableWithJoins,
+};
 
 use super::{Binder, Scope, column_sql};
-use crate::engine::catalog::{Object, ObjectType, quote};
+use crate::engine::catalog::{Object, ObjectType};
 use crate::engine::message_text::{SqlError, no_object, unsupported};
 use crate::engine::parse::Name;
 use crate::engine::system_views;
@@ -59,7 +62,11 @@ pub(in super::super) fn name_of(name: &ObjectName) -> Result<Name, SqlError> {
 
 impl Binder<'_> {
     /// Binds a FROM clause: its SQL, and its tables added to `scope`.
-    pub(in super::super) fn from(&mut self, tables: &[TableWithJoins], scope: &mut Scope<'_>) -> Result<String, SqlError> {
+    pub(in super::super) fn from(
+        &mut self,
+        tables: &[TableWithJoins],
+        scope: &mut Scope<'_>,
+    ) -> Result<String, SqlError> {
         let mut parts = Vec::new();
         for table in tables {
             parts.push(self.joined(table, scope)?);
@@ -102,8 +109,12 @@ impl Binder<'_> {
                 let condition = self.condition(on, scope)?;
                 format!("{left} {word} {right} ON {condition}")
             }
-            Some(JoinConstraint::None) if word != "CROSS JOIN" => return Err(crate::engine::message_text::syntax_near("JOIN")),
-            Some(JoinConstraint::Using(_) | JoinConstraint::Natural) => return Err(unsupported("JOIN … USING")),
+            Some(JoinConstraint::None) if word != "CROSS JOIN" => {
+                return Err(crate::engine::message_text::syntax_near("JOIN"));
+            }
+            Some(JoinConstraint::Using(_) | JoinConstraint::Natural) => {
+                return Err(unsupported("JOIN … USING"));
+            }
             _ if word == "LEFT JOIN" => format!("{left} LEFT JOIN {right} ON 1"),
             _ => format!("{left} {word} {right}"),
         })
@@ -129,7 +140,10 @@ impl Binder<'_> {
                     let outer = Scope { sources: Vec::new(), parent: scope.parent };
                     self.subquery_in(subquery, &outer)?
                 };
-                let given: Vec<String> = alias.as_ref().map(|a| a.columns.iter().map(|c| c.name.value.clone()).collect()).unwrap_or_default();
+                let given: Vec<String> = alias
+                    .as_ref()
+                    .map(|a| a.columns.iter().map(|c| c.name.value.clone()).collect())
+                    .unwrap_or_default();
                 self.add_derived(&sql, columns, given, alias.as_ref(), scope)
             }
             TableFactor::NestedJoin { table_with_joins, .. } => {
@@ -167,30 +181,40 @@ impl Binder<'_> {
         Ok(format!("({sql}) AS {sql_alias}"))
     }
 
-    fn table(&mut self, name: &Name, alias: Option<&TableAlias>, scope: &mut Scope<'_>) -> Result<String, SqlError> {
+    fn table(
+        &mut self,
+        name: &Name,
+        alias: Option<&TableAlias>,
+        scope: &mut Scope<'_>,
+    ) -> Result<String, SqlError> {
         let shown = alias.map_or_else(|| name.name.clone(), |a| a.name.value.clone());
-        let schema = if alias.is_some() { None } else { Some(if name.schema.is_empty() { "dbo".to_string() } else { name.schema.clone() }) };
-        if name.schema.is_empty() && name.database.is_empty() {
-            if let Some(at) = self.ctes.iter().rposition(|c| c.name.eq_ignore_ascii_case(&name.name)) {
-                let sql_alias = self.alias();
-                let cte = &self.ctes[at];
-                let columns = cte
-                    .columns
-                    .iter()
-                    .enumerate()
-                    .map(|(at, (column, ty, nullable))| SourceColumn {
-                        sql: format!("{sql_alias}.c{at}"),
-                        name: column.clone(),
-                        ty: *ty,
-                        nullable: *nullable,
-                        identity: false,
-                        base: None,
-                    })
-                    .collect();
-                let sql = format!("{} AS {sql_alias}", cte.sql_name);
-                scope.sources.push(Source { name: shown, schema: None, sql_alias, columns, table: None });
-                return Ok(sql);
-            }
+        let schema = if alias.is_some() {
+            None
+        } else {
+            Some(if name.schema.is_empty() { "dbo".to_string() } else { name.schema.clone() })
+        };
+        if name.schema.is_empty()
+            && name.database.is_empty()
+            && let Some(at) = self.ctes.iter().rposition(|c| c.name.eq_ignore_ascii_case(&name.name))
+        {
+            let sql_alias = self.alias();
+            let cte = &self.ctes[at];
+            let columns = cte
+                .columns
+                .iter()
+                .enumerate()
+                .map(|(at, (column, ty, nullable))| SourceColumn {
+                    sql: format!("{sql_alias}.c{at}"),
+                    name: column.clone(),
+                    ty: *ty,
+                    nullable: *nullable,
+                    identity: false,
+                    base: None,
+                })
+                .collect();
+            let sql = format!("{} AS {sql_alias}", cte.sql_name);
+            scope.sources.push(Source { name: shown, schema: None, sql_alias, columns, table: None });
+            return Ok(sql);
         }
         if let Some(view) = system_views::rows(self.session, name)? {
             return Ok(self.add_rows(view, shown, scope));
@@ -228,10 +252,21 @@ impl Binder<'_> {
     }
 
     /// A user table as a source; computed columns become their expressions.
-    pub(in super::super) fn table_source(&mut self, object: &Arc<Object>, name: String, schema: Option<String>) -> Source {
+    pub(in super::super) fn table_source(
+        &mut self,
+        object: &Arc<Object>,
+        name: String,
+        schema: Option<String>,
+    ) -> Source {
         let sql_alias = self.alias();
         let base = [object.database.clone(), object.schema.clone(), object.name.clone()];
-        let mut source = Source { name, schema, sql_alias: sql_alias.clone(), columns: Vec::new(), table: Some(Arc::clone(object)) };
+        let mut source = Source {
+            name,
+            schema,
+            sql_alias: sql_alias.clone(),
+            columns: Vec::new(),
+            table: Some(Arc::clone(object)),
+        };
         for column in &object.columns {
             source.columns.push(SourceColumn {
                 name: column.name.clone(),
@@ -246,11 +281,11 @@ impl Binder<'_> {
         for at in 0..object.columns.len() {
             let Some(text) = &object.columns[at].computed else { continue };
             let scope = Scope { sources: vec![source.clone()], parent: None };
-            if let Ok(expr) = crate::engine::parse::expression(text) {
-                if let Ok(typed) = self.scalar(&expr, &scope) {
-                    source.columns[at].sql = format!("({})", typed.sql);
-                    source.columns[at].ty = typed.ty;
-                }
+            if let Ok(expr) = crate::engine::parse::expression(text)
+                && let Ok(typed) = self.scalar(&expr, &scope)
+            {
+                source.columns[at].sql = format!("({})", typed.sql);
+                source.columns[at].ty = typed.ty;
             }
         }
         source
@@ -298,7 +333,9 @@ impl Binder<'_> {
     ) -> Result<String, SqlError> {
         let mut values = Vec::new();
         for arg in args {
-            let FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) = arg else { return Err(unsupported("this argument")) };
+            let FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) = arg else {
+                return Err(unsupported("this argument"));
+            };
             values.push(self.scalar(expr, scope)?);
         }
         let lower = name.name.to_ascii_lowercase();
@@ -334,17 +371,23 @@ impl Binder<'_> {
                 };
                 columns = vec![OutColumn::new("value", ty)];
                 let g = self.alias();
-                sql = format!("WITH RECURSIVE {g}(c0) AS (SELECT {start} WHERE {start} <= {stop} UNION ALL SELECT c0 + {step} FROM {g} WHERE c0 + {step} <= {stop}) SELECT c0 FROM {g}");
+                sql = format!(
+                    "WITH RECURSIVE {g}(c0) AS (SELECT {start} WHERE {start} <= {stop} UNION ALL SELECT c0 + {step} FROM {g} WHERE c0 + {step} <= {stop}) SELECT c0 FROM {g}"
+                );
             }
             "string_split" if matches!(values.len(), 2 | 3) => {
-                let ty = if values[0].ty.is_unicode() { SqlType::nvarchar(4000) } else { SqlType::varchar(8000) };
+                let ty =
+                    if values[0].ty.is_unicode() { SqlType::nvarchar(4000) } else { SqlType::varchar(8000) };
                 let text = self.cast_sql(&values[0], ty, 0)?;
                 let separator = self.cast_sql(&values[1], SqlType::nvarchar(1), 0)?;
                 columns = vec![OutColumn::new("value", ty), OutColumn::new("ordinal", SqlType::BIGINT)];
-                sql = format!("SELECT value AS c0, key + 1 AS c1 FROM json_each(ts_split({text}, {separator}))");
+                sql = format!(
+                    "SELECT value AS c0, key + 1 AS c1 FROM json_each(ts_split({text}, {separator}))"
+                );
             }
             "fn_listextendedproperty" | "fn_helpcollations" => {
-                columns = vec![OutColumn::new("name", SqlType::SYSNAME), OutColumn::new("value", SqlType::VARIANT)];
+                columns =
+                    vec![OutColumn::new("name", SqlType::SYSNAME), OutColumn::new("value", SqlType::VARIANT)];
                 sql = "SELECT NULL AS c0, NULL AS c1 WHERE 0".into();
             }
             "dm_exec_sql_text" => {
@@ -357,26 +400,34 @@ impl Binder<'_> {
             }
             _ => return Err(no_object(&name.to_string())),
         }
-        let named = alias.map(|a| a.columns.iter().map(|c| c.name.value.clone()).collect()).unwrap_or_default();
+        let named =
+            alias.map(|a| a.columns.iter().map(|c| c.name.value.clone()).collect()).unwrap_or_default();
         let sql = self.add_derived(&sql, columns, named, alias, scope)?;
-        if alias.is_none() {
-            if let Some(source) = scope.sources.last_mut() {
-                source.name = name.name.clone();
-            }
+        if alias.is_none()
+            && let Some(source) = scope.sources.last_mut()
+        {
+            source.name = name.name.clone();
         }
         Ok(sql)
-    }
-
-    /// The storage name of a table that is written to.
-    pub(in super::super) fn storage(object: &Object) -> String {
-        if object.storage.is_empty() { quote(&object.name) } else { object.storage.clone() }
     }
 }
 
 fn is_hint(arg: &FunctionArg) -> bool {
     const HINTS: &[&str] = &[
-        "NOLOCK", "READUNCOMMITTED", "READCOMMITTED", "UPDLOCK", "ROWLOCK", "HOLDLOCK", "TABLOCK", "TABLOCKX", "PAGLOCK", "XLOCK", "READPAST",
-        "SERIALIZABLE", "REPEATABLEREAD", "NOWAIT",
+        "NOLOCK",
+        "READUNCOMMITTED",
+        "READCOMMITTED",
+        "UPDLOCK",
+        "ROWLOCK",
+        "HOLDLOCK",
+        "TABLOCK",
+        "TABLOCKX",
+        "PAGLOCK",
+        "XLOCK",
+        "READPAST",
+        "SERIALIZABLE",
+        "REPEATABLEREAD",
+        "NOWAIT",
     ];
     match arg {
         FunctionArg::Unnamed(FunctionArgExpr::Expr(sqlparser::ast::Expr::Identifier(ident))) => {

@@ -1,6 +1,8 @@
 //! Aggregates and window functions.
 
-use sqlparser::ast::{DuplicateTreatment, Expr, Function, FunctionArguments, WindowFrameBound, WindowFrameUnits, WindowType};
+use sqlparser::ast::{
+    DuplicateTreatment, Expr, Function, FunctionArguments, WindowFrameBound, WindowFrameUnits, WindowType,
+};
 
 use super::call::is_aggregate;
 use super::{Binder, Scope, Typed};
@@ -10,7 +12,12 @@ use crate::engine::types::{Kind, MAX, SqlType};
 
 impl Binder<'_> {
     /// Binds an aggregate, or any function with OVER.
-    pub(super) fn aggregate(&mut self, name: &str, function: &Function, scope: &Scope<'_>) -> Result<Typed, SqlError> {
+    pub(super) fn aggregate(
+        &mut self,
+        name: &str,
+        function: &Function,
+        scope: &Scope<'_>,
+    ) -> Result<Typed, SqlError> {
         let over = match &function.over {
             None => None,
             Some(WindowType::WindowSpec(spec)) => Some(spec),
@@ -18,10 +25,20 @@ impl Binder<'_> {
         };
         if over.is_none() {
             if !self.grouping.allowed {
-                return Err(SqlError::new(147, 15, 1, "An aggregate may not appear in the WHERE clause unless it is in a subquery contained in a HAVING clause or a select list, and the column being aggregated is an outer reference."));
+                return Err(SqlError::new(
+                    147,
+                    15,
+                    1,
+                    "An aggregate may not appear in the WHERE clause unless it is in a subquery contained in a HAVING clause or a select list, and the column being aggregated is an outer reference.",
+                ));
             }
             if self.grouping.inside_aggregate {
-                return Err(SqlError::new(130, 15, 1, "Cannot perform an aggregate function on an expression containing an aggregate or a subquery."));
+                return Err(SqlError::new(
+                    130,
+                    15,
+                    1,
+                    "Cannot perform an aggregate function on an expression containing an aggregate or a subquery.",
+                ));
             }
             self.grouping.seen_aggregate = true;
         }
@@ -41,7 +58,12 @@ impl Binder<'_> {
         let mut typed = self.aggregate_sql(name, values, distinct, within)?;
         if let Some(spec) = over {
             if !self.window_allowed {
-                return Err(SqlError::new(4108, 15, 1, "Windowed functions can only appear in the SELECT or ORDER BY clauses."));
+                return Err(SqlError::new(
+                    4108,
+                    15,
+                    1,
+                    "Windowed functions can only appear in the SELECT or ORDER BY clauses.",
+                ));
             }
             let mut window = Vec::new();
             if !spec.partition_by.is_empty() {
@@ -66,8 +88,23 @@ impl Binder<'_> {
                     keys.push(format!("{key}{}", if descending(order) { " DESC" } else { "" }));
                 }
                 window.push(format!("ORDER BY {}", keys.join(", ")));
-            } else if matches!(name, "ROW_NUMBER" | "RANK" | "DENSE_RANK" | "NTILE" | "LAG" | "LEAD" | "FIRST_VALUE" | "LAST_VALUE") {
-                return Err(SqlError::new(4112, 15, 1, format!("The function '{name}' must have an OVER clause with ORDER BY.")));
+            } else if matches!(
+                name,
+                "ROW_NUMBER"
+                    | "RANK"
+                    | "DENSE_RANK"
+                    | "NTILE"
+                    | "LAG"
+                    | "LEAD"
+                    | "FIRST_VALUE"
+                    | "LAST_VALUE"
+            ) {
+                return Err(SqlError::new(
+                    4112,
+                    15,
+                    1,
+                    format!("The function '{name}' must have an OVER clause with ORDER BY."),
+                ));
             }
             if let Some(frame) = &spec.window_frame {
                 let units = match frame.units {
@@ -83,10 +120,19 @@ impl Binder<'_> {
                 window.push(format!("{units} BETWEEN {start} AND {end}"));
             }
             let clause = format!(" OVER ({})", window.join(" "));
-            typed.sql = if typed.sql.contains("{over}") { typed.sql.replace("{over}", &clause) } else { typed.sql + &clause };
+            typed.sql = if typed.sql.contains("{over}") {
+                typed.sql.replace("{over}", &clause)
+            } else {
+                typed.sql + &clause
+            };
         } else {
             if !is_aggregate(name) {
-                return Err(SqlError::new(10753, 15, 1, format!("The function '{name}' must have an OVER clause.")));
+                return Err(SqlError::new(
+                    10753,
+                    15,
+                    1,
+                    format!("The function '{name}' must have an OVER clause."),
+                ));
             }
             typed.sql = typed.sql.replace("{over}", "");
         }
@@ -103,16 +149,31 @@ impl Binder<'_> {
         })
     }
 
-    fn aggregate_sql(&mut self, name: &str, mut values: Vec<Typed>, distinct: bool, within: Option<(Typed, bool)>) -> Result<Typed, SqlError> {
+    fn aggregate_sql(
+        &mut self,
+        name: &str,
+        mut values: Vec<Typed>,
+        distinct: bool,
+        within: Option<(Typed, bool)>,
+    ) -> Result<Typed, SqlError> {
         let first = if values.is_empty() { None } else { Some(values.remove(0)) };
-        let missing = || SqlError::new(174, 15, 1, format!("The {} function requires 1 argument(s).", name.to_ascii_lowercase()));
+        let missing = || {
+            SqlError::new(
+                174,
+                15,
+                1,
+                format!("The {} function requires 1 argument(s).", name.to_ascii_lowercase()),
+            )
+        };
         let distinct_word = if distinct { "DISTINCT " } else { "" };
         Ok(match name {
             "COUNT" | "COUNT_BIG" => {
                 let ty = if name == "COUNT" { SqlType::INT } else { SqlType::BIGINT };
                 match first {
                     None => Typed::new("count(*)", ty).not_null(),
-                    Some(value) => Typed::new(format!("count({distinct_word}{})", collated(&value)), ty).not_null(),
+                    Some(value) => {
+                        Typed::new(format!("count({distinct_word}{})", collated(&value)), ty).not_null()
+                    }
                 }
             }
             "MIN" | "MAX" => {
@@ -123,7 +184,16 @@ impl Binder<'_> {
                 let value = first.ok_or_else(missing)?;
                 let ty = value.ty;
                 if !ty.is_number() && ty.kind != Kind::Null || ty.kind == Kind::Bit {
-                    return Err(SqlError::new(8117, 16, 1, format!("Operand data type {} is invalid for {} operator.", ty.base_name(), name.to_ascii_lowercase())));
+                    return Err(SqlError::new(
+                        8117,
+                        16,
+                        1,
+                        format!(
+                            "Operand data type {} is invalid for {} operator.",
+                            ty.base_name(),
+                            name.to_ascii_lowercase()
+                        ),
+                    ));
                 }
                 if ty.is_float() {
                     let word = if name == "SUM" { "sum" } else { "avg" };
@@ -132,15 +202,23 @@ impl Binder<'_> {
                 let result = match ty.kind {
                     Kind::BigInt => SqlType::BIGINT,
                     Kind::Money | Kind::SmallMoney => SqlType::of(Kind::Money),
-                    Kind::Decimal | Kind::Numeric if name == "SUM" => SqlType { kind: ty.kind, len: 38, scale: ty.scale },
-                    Kind::Decimal | Kind::Numeric => SqlType { kind: ty.kind, len: 38, scale: ty.scale.max(6) },
+                    Kind::Decimal | Kind::Numeric if name == "SUM" => {
+                        SqlType { kind: ty.kind, len: 38, scale: ty.scale }
+                    }
+                    Kind::Decimal | Kind::Numeric => {
+                        SqlType { kind: ty.kind, len: 38, scale: ty.scale.max(6) }
+                    }
                     _ => SqlType::INT,
                 };
                 if distinct {
                     if !ty.is_integer() {
                         return Err(unsupported("SUM and AVG DISTINCT of anything but integers"));
                     }
-                    let sql = if name == "SUM" { format!("sum(DISTINCT {})", value.sql) } else { format!("(sum(DISTINCT {0}) / count(DISTINCT {0}))", value.sql) };
+                    let sql = if name == "SUM" {
+                        format!("sum(DISTINCT {})", value.sql)
+                    } else {
+                        format!("(sum(DISTINCT {0}) / count(DISTINCT {0}))", value.sql)
+                    };
                     return Ok(Typed::new(sql, result));
                 }
                 let word = if name == "SUM" { "ts_sum" } else { "ts_avg" };
@@ -162,7 +240,9 @@ impl Binder<'_> {
                 let separator = values.into_iter().next().ok_or_else(missing)?;
                 let ty = as_string(value.ty);
                 let sql = self.cast_sql(&value, ty, 0)?;
-                let order = within.map_or(String::new(), |(key, descending)| format!(" ORDER BY {}{}", collated(&key), if descending { " DESC" } else { "" }));
+                let order = within.map_or(String::new(), |(key, descending)| {
+                    format!(" ORDER BY {}{}", collated(&key), if descending { " DESC" } else { "" })
+                });
                 let result = match (ty.is_unicode(), ty.len == MAX) {
                     (true, true) => SqlType::nvarchar(MAX),
                     (true, false) => SqlType::nvarchar(4000),
@@ -173,11 +253,25 @@ impl Binder<'_> {
             }
             "CHECKSUM_AGG" => {
                 let value = first.ok_or_else(missing)?;
-                Typed::new(format!("(ts_sum({}, {}, {}) & 2147483647)", value.sql, value.ty.pack(), SqlType::BIGINT.pack()), SqlType::INT)
+                Typed::new(
+                    format!(
+                        "(ts_sum({}, {}, {}) & 2147483647)",
+                        value.sql,
+                        value.ty.pack(),
+                        SqlType::BIGINT.pack()
+                    ),
+                    SqlType::INT,
+                )
             }
-            "ROW_NUMBER" | "RANK" | "DENSE_RANK" => Typed::new(format!("{}()", name.to_ascii_lowercase()), SqlType::BIGINT).not_null(),
-            "NTILE" => Typed::new(format!("ntile({})", first.ok_or_else(missing)?.sql), SqlType::BIGINT).not_null(),
-            "PERCENT_RANK" | "CUME_DIST" => Typed::new(format!("{}()", name.to_ascii_lowercase()), SqlType::FLOAT).not_null(),
+            "ROW_NUMBER" | "RANK" | "DENSE_RANK" => {
+                Typed::new(format!("{}()", name.to_ascii_lowercase()), SqlType::BIGINT).not_null()
+            }
+            "NTILE" => {
+                Typed::new(format!("ntile({})", first.ok_or_else(missing)?.sql), SqlType::BIGINT).not_null()
+            }
+            "PERCENT_RANK" | "CUME_DIST" => {
+                Typed::new(format!("{}()", name.to_ascii_lowercase()), SqlType::FLOAT).not_null()
+            }
             "LAG" | "LEAD" => {
                 let value = first.ok_or_else(missing)?;
                 let ty = value.ty;

@@ -75,9 +75,9 @@ pub(super) fn binary(op: char, result: SqlType, args: Vec<(SqlType, Datum)>) -> 
     let value = match op {
         '+' | '-' => {
             let common = a.1.max(b.1);
-            let sum = decimal::rescale(a.0, a.1, common).zip(decimal::rescale(b.0, b.1, common)).and_then(|(x, y)| {
-                if op == '+' { x.checked_add(y) } else { x.checked_sub(y) }
-            });
+            let sum = decimal::rescale(a.0, a.1, common)
+                .zip(decimal::rescale(b.0, b.1, common))
+                .and_then(|(x, y)| if op == '+' { x.checked_add(y) } else { x.checked_sub(y) });
             sum.and_then(|s| decimal::rescale(s, common, scale))
         }
         '*' => decimal::multiply(a, b, scale),
@@ -90,7 +90,8 @@ pub(super) fn binary(op: char, result: SqlType, args: Vec<(SqlType, Datum)>) -> 
                 .and_then(|(x, y)| decimal::rescale(x % y, common, scale))
         }
     };
-    let fits = |m: &i128| if result.is_money() { i64::try_from(*m).is_ok() } else { decimal::fits(*m, result.len) };
+    let fits =
+        |m: &i128| if result.is_money() { i64::try_from(*m).is_ok() } else { decimal::fits(*m, result.len) };
     match value.filter(fits) {
         Some(m) if result.is_money() => Ok(Datum::Int(m as i64)),
         Some(m) => Ok(Datum::Dec(m)),
@@ -101,7 +102,10 @@ pub(super) fn binary(op: char, result: SqlType, args: Vec<(SqlType, Datum)>) -> 
 fn random(context: &Context) -> u64 {
     let mut x = context.seed.load(Ordering::Relaxed);
     if x == 0 {
-        x = SystemTime::now().duration_since(UNIX_EPOCH).map_or(88_172_645_463_325_252, |d| d.as_nanos() as u64) | 1;
+        x = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(88_172_645_463_325_252, |d| d.as_nanos() as u64)
+            | 1;
         x ^= (std::ptr::from_ref(context) as u64) << 17;
     }
     x = x.wrapping_add(0x9E37_79B9_7F4A_7C15);
@@ -117,7 +121,12 @@ fn float_error() -> SqlError {
 }
 
 /// Runs a numeric function; `None` if `name` is not one.
-pub(super) fn call(name: &str, result: SqlType, args: &[(SqlType, Datum)], context: &Context) -> Result<Option<Datum>, SqlError> {
+pub(super) fn call(
+    name: &str,
+    result: SqlType,
+    args: &[(SqlType, Datum)],
+    context: &Context,
+) -> Result<Option<Datum>, SqlError> {
     let float = |n: usize| match args.get(n).map(|a| &a.1) {
         Some(Datum::Float(f)) => *f,
         Some(Datum::Int(n)) => *n as f64,
@@ -180,13 +189,18 @@ pub(super) fn call(name: &str, result: SqlType, args: &[(SqlType, Datum)], conte
                 if drop > 38 {
                     return 0;
                 }
-                let rounded = if truncate { Some(m / decimal::pow10(drop as u8)) } else { decimal::rescale(m, drop as u8, 0) };
+                let rounded = if truncate {
+                    Some(m / decimal::pow10(drop as u8))
+                } else {
+                    decimal::rescale(m, drop as u8, 0)
+                };
                 rounded.and_then(|r| r.checked_mul(decimal::pow10(drop as u8))).unwrap_or(0)
             };
             match &args[0].1 {
                 Datum::Int(n) => {
                     let value = exact(i128::from(*n), if result.is_money() { 4 } else { 0 });
-                    let (low, high) = convert::range(if result.is_money() { SqlType::BIGINT } else { result });
+                    let (low, high) =
+                        convert::range(if result.is_money() { SqlType::BIGINT } else { result });
                     if value < low || value > high {
                         return Err(overflow(result.base_name()));
                     }
@@ -216,7 +230,12 @@ pub(super) fn call(name: &str, result: SqlType, args: &[(SqlType, Datum)], conte
                 return Err(float_error());
             }
             if result.is_integer() && value.abs() > convert::range(result).1 as f64 {
-                return Err(SqlError::new(232, 16, 3, format!("Arithmetic overflow error for type {}, value = {value:.6}.", result.base_name())));
+                return Err(SqlError::new(
+                    232,
+                    16,
+                    3,
+                    format!("Arithmetic overflow error for type {}, value = {value:.6}.", result.base_name()),
+                ));
             }
             convert::cast(Datum::Float(value), SqlType::FLOAT, result, Rules::CAST)?
         }
@@ -262,7 +281,8 @@ pub(super) fn call(name: &str, result: SqlType, args: &[(SqlType, Datum)], conte
         "CHECKSUM" | "BINARY_CHECKSUM" => {
             let mut sum: u32 = 0;
             for (ty, value) in args {
-                let text = convert::to_string(value, *ty, SqlType::nvarchar(4000), Rules::CAST).unwrap_or_default();
+                let text =
+                    convert::to_string(value, *ty, SqlType::nvarchar(4000), Rules::CAST).unwrap_or_default();
                 let text = if name == "CHECKSUM" { text.to_lowercase() } else { text };
                 for byte in text.trim_end().bytes() {
                     sum = sum.rotate_left(4) ^ u32::from(byte);

@@ -36,7 +36,12 @@ fn out_of_range(ty: SqlType) -> SqlError {
 }
 
 fn cannot_build(kind: &str) -> SqlError {
-    SqlError::new(289, 16, 1, format!("Cannot construct data type {kind}, some of the arguments have values which are not valid."))
+    SqlError::new(
+        289,
+        16,
+        1,
+        format!("Cannot construct data type {kind}, some of the arguments have values which are not valid."),
+    )
 }
 
 fn last_day(year: i64, month: i64) -> i64 {
@@ -49,7 +54,9 @@ fn from_ticks(ticks: i64, ty: SqlType, like: &Datum) -> Datum {
         Kind::Date => Datum::Int(ticks.div_euclid(DAY)),
         Kind::Time => Datum::Int(ticks.rem_euclid(DAY)),
         Kind::DateTime => Datum::Int(datetime::to_datetime(ticks)),
-        Kind::SmallDateTime => Datum::Int((ticks - datetime::DAYS_TO_1900 * DAY + 300_000_000).div_euclid(600_000_000)),
+        Kind::SmallDateTime => {
+            Datum::Int((ticks - datetime::DAYS_TO_1900 * DAY + 300_000_000).div_euclid(600_000_000))
+        }
         Kind::DateTimeOffset => {
             let minutes = if let Datum::Offset(_, minutes) = like { *minutes } else { 0 };
             Datum::Offset(ticks - i64::from(minutes) * 600_000_000, minutes)
@@ -59,7 +66,12 @@ fn from_ticks(ticks: i64, ty: SqlType, like: &Datum) -> Datum {
 }
 
 /// Runs a date function; `None` if `name` is not one.
-pub(super) fn call(name: &str, result: SqlType, args: &[(SqlType, Datum)], context: &Context) -> Result<Option<Datum>, SqlError> {
+pub(super) fn call(
+    name: &str,
+    result: SqlType,
+    args: &[(SqlType, Datum)],
+    context: &Context,
+) -> Result<Option<Datum>, SqlError> {
     let int = |n: usize| args.get(n).and_then(|a| a.1.as_i64()).unwrap_or(0);
     let ticks = |n: usize| args.get(n).and_then(|a| a.1.ticks(a.0)).unwrap_or(0);
     Ok(Some(match name {
@@ -94,7 +106,8 @@ pub(super) fn call(name: &str, result: SqlType, args: &[(SqlType, Datum)], conte
                         "nanosecond" => 0,
                         _ => DAY,
                     };
-                    let step = if part == "nanosecond" { Some(amount / 100) } else { amount.checked_mul(unit) };
+                    let step =
+                        if part == "nanosecond" { Some(amount / 100) } else { amount.checked_mul(unit) };
                     step.and_then(|s| start.checked_add(s)).ok_or_else(|| out_of_range(result))?
                 }
             };
@@ -123,11 +136,18 @@ pub(super) fn call(name: &str, result: SqlType, args: &[(SqlType, Datum)], conte
                 _ => units(DAY),
             };
             if name == "DATEDIFF" && i32::try_from(difference).is_err() {
-                return Err(SqlError::new(535, 16, 0, "The datediff function resulted in an overflow. The number of dateparts separating two date/time instances is too large. Try to use datediff with a less precise datepart."));
+                return Err(SqlError::new(
+                    535,
+                    16,
+                    0,
+                    "The datediff function resulted in an overflow. The number of dateparts separating two date/time instances is too large. Try to use datediff with a less precise datepart.",
+                ));
             }
             Datum::Int(difference)
         }
-        "DATEPART" => Datum::Int(number(part(args[0].1.as_str().unwrap_or("")).unwrap_or("day"), &args[1], context)),
+        "DATEPART" => {
+            Datum::Int(number(part(args[0].1.as_str().unwrap_or("")).unwrap_or("day"), &args[1], context))
+        }
         "DATENAME" => {
             let part = part(args[0].1.as_str().unwrap_or("")).unwrap_or("day");
             let civil = datetime::split(ticks(1));
@@ -149,7 +169,11 @@ pub(super) fn call(name: &str, result: SqlType, args: &[(SqlType, Datum)], conte
         }
         "DATEFROMPARTS" | "DATETIMEFROMPARTS" | "DATETIME2FROMPARTS" => {
             let (year, month, day) = (int(0), int(1), int(2));
-            if !(1..=9999).contains(&year) || !(1..=12).contains(&month) || day < 1 || day > last_day(year, month) {
+            if !(1..=9999).contains(&year)
+                || !(1..=12).contains(&month)
+                || day < 1
+                || day > last_day(year, month)
+            {
                 return Err(cannot_build(result.base_name()));
             }
             let days = datetime::days_of(year, month, day);
@@ -175,8 +199,15 @@ pub(super) fn call(name: &str, result: SqlType, args: &[(SqlType, Datum)], conte
         "TODATETIMEOFFSET" | "SWITCHOFFSET" => {
             let minutes = match &args[1].1 {
                 Datum::Int(n) => *n as i16,
-                Datum::Str(text) => datetime::parse(&format!("00:00 {text}"), "mdy").and_then(|p| p.offset).ok_or_else(|| {
-                    SqlError::new(9812, 16, 0, "The timezone provided to builtin function todatetimeoffset is invalid.")
+                Datum::Str(text) => datetime::parse(&format!("00:00 {text}"), "mdy")
+                    .and_then(|p| p.offset)
+                    .ok_or_else(|| {
+                    SqlError::new(
+                        9812,
+                        16,
+                        0,
+                        "The timezone provided to builtin function todatetimeoffset is invalid.",
+                    )
                 })?,
                 _ => 0,
             };

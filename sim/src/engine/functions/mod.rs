@@ -74,7 +74,11 @@ pub(super) fn register(connection: &Connection, context: &Arc<Context>) -> rusql
         let (from, to) = (SqlType::unpack(call.get(1)?), SqlType::unpack(call.get(2)?));
         let mode: i64 = call.get(4)?;
         let order = if from.is_string() && to.is_temporal() { shared.date_order() } else { String::new() };
-        let rules = Rules { style: call.get::<Option<i64>>(3)?.unwrap_or(0), date_order: &order, strict: mode & 2 != 0 };
+        let rules = Rules {
+            style: call.get::<Option<i64>>(3)?.unwrap_or(0),
+            date_order: &order,
+            strict: mode & 2 != 0,
+        };
         match convert::cast(Datum::from_lite(raw, from), from, to, rules) {
             Ok(value) => Ok(value.to_lite()),
             Err(_) if mode & 1 != 0 => Ok(Lite::Null),
@@ -130,7 +134,12 @@ pub(super) fn register(connection: &Connection, context: &Arc<Context>) -> rusql
 }
 
 /// Runs one scalar function on values that the binder has already brought to the wanted types.
-pub(super) fn call(name: &str, result: SqlType, args: Vec<(SqlType, Datum)>, context: &Context) -> Result<Datum, SqlError> {
+pub(super) fn call(
+    name: &str,
+    result: SqlType,
+    args: Vec<(SqlType, Datum)>,
+    context: &Context,
+) -> Result<Datum, SqlError> {
     if let Some(op) = name.strip_prefix("op") {
         return arithmetic::binary(op.chars().next().unwrap_or('+'), result, args);
     }

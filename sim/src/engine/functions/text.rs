@@ -34,7 +34,11 @@ fn negative_length(name: &str) -> SqlError {
 }
 
 /// Runs a string function; `None` if `name` is not one.
-pub(super) fn call(name: &str, result: SqlType, args: &[(SqlType, Datum)]) -> Result<Option<Datum>, SqlError> {
+pub(super) fn call(
+    name: &str,
+    result: SqlType,
+    args: &[(SqlType, Datum)],
+) -> Result<Option<Datum>, SqlError> {
     let text = |n: usize| args.get(n).and_then(|a| a.1.as_str()).unwrap_or("");
     let int = |n: usize| args.get(n).and_then(|a| a.1.as_i64()).unwrap_or(0);
     let is_null = |n: usize| args.get(n).is_none_or(|a| a.1.is_null());
@@ -59,7 +63,14 @@ pub(super) fn call(name: &str, result: SqlType, args: &[(SqlType, Datum)]) -> Re
                 Datum::Bytes(bytes) => {
                     let from = int(1).max(1);
                     let until = int(1).saturating_add(int(2)).max(from);
-                    Datum::Bytes(bytes.iter().skip((from - 1) as usize).take((until - from) as usize).copied().collect())
+                    Datum::Bytes(
+                        bytes
+                            .iter()
+                            .skip((from - 1) as usize)
+                            .take((until - from) as usize)
+                            .copied()
+                            .collect(),
+                    )
                 }
                 _ => Datum::Str(slice(text(0), int(1), int(2))),
             }
@@ -85,7 +96,8 @@ pub(super) fn call(name: &str, result: SqlType, args: &[(SqlType, Datum)]) -> Re
             Datum::str(trimmed)
         }
         "REPLACE" => {
-            let (source, lowered, needle) = (text(0).chars().collect::<Vec<_>>(), fold(text(0)), fold(text(1)));
+            let (source, lowered, needle) =
+                (text(0).chars().collect::<Vec<_>>(), fold(text(0)), fold(text(1)));
             let mut out = String::new();
             let mut at = 0;
             while let Some(hit) = find(&lowered, &needle, at) {
@@ -102,9 +114,17 @@ pub(super) fn call(name: &str, result: SqlType, args: &[(SqlType, Datum)]) -> Re
         "TRANSLATE" => {
             let (from, to) = (fold(text(1)), text(2).chars().collect::<Vec<_>>());
             if from.len() != to.len() {
-                return Err(SqlError::new(9828, 16, 1, "The second and third arguments of the TRANSLATE built-in function must contain an equal number of characters."));
+                return Err(SqlError::new(
+                    9828,
+                    16,
+                    1,
+                    "The second and third arguments of the TRANSLATE built-in function must contain an equal number of characters.",
+                ));
             }
-            let out = text(0).chars().map(|c| from.iter().position(|f| Some(*f) == c.to_lowercase().next()).map_or(c, |p| to[p])).collect();
+            let out = text(0)
+                .chars()
+                .map(|c| from.iter().position(|f| Some(*f) == c.to_lowercase().next()).map_or(c, |p| to[p]))
+                .collect();
             Datum::Str(out)
         }
         "REPLICATE" => {
@@ -134,7 +154,8 @@ pub(super) fn call(name: &str, result: SqlType, args: &[(SqlType, Datum)]) -> Re
             let tail = pattern.trim_start_matches('%');
             let mut found = 0;
             for start in 0..=source.len() {
-                if (!anchored || start == 0) && like(&source[start..].iter().collect::<String>(), tail, None) {
+                if (!anchored || start == 0) && like(&source[start..].iter().collect::<String>(), tail, None)
+                {
                     found = start as i64 + 1;
                     break;
                 }
@@ -167,13 +188,16 @@ pub(super) fn call(name: &str, result: SqlType, args: &[(SqlType, Datum)]) -> Re
             Err(_) => Datum::Null,
         },
         "NCHAR" => char::from_u32(int(0) as u32).map_or(Datum::Null, |c| Datum::Str(c.to_string())),
-        "ASCII" | "UNICODE" => text(0).chars().next().map_or(Datum::Null, |c| Datum::Int(i64::from(c as u32))),
+        "ASCII" | "UNICODE" => {
+            text(0).chars().next().map_or(Datum::Null, |c| Datum::Int(i64::from(c as u32)))
+        }
         "STR" => {
             let Datum::Float(value) = args[0].1 else { return Ok(Some(Datum::Null)) };
             let width = if args.len() > 1 { int(1).clamp(0, 8000) as usize } else { 10 };
             let places = if args.len() > 2 { int(2).clamp(0, 16) as usize } else { 0 };
             // Half away from zero, as SQL Server rounds.
-            let scaled = (value.abs() * 10f64.powi(places as i32) + 0.5 + 1e-9).floor() / 10f64.powi(places as i32);
+            let scaled =
+                (value.abs() * 10f64.powi(places as i32) + 0.5 + 1e-9).floor() / 10f64.powi(places as i32);
             let mut shown = format!("{:.places$}", scaled.copysign(value));
             while shown.len() > width && shown.contains('.') {
                 shown.pop();
@@ -204,9 +228,15 @@ pub(super) fn call(name: &str, result: SqlType, args: &[(SqlType, Datum)]) -> Re
         "ISNUMERIC" => {
             let t = text(0).trim();
             let plain = t.replace([',', '$'], "");
-            Datum::Int(i64::from(!plain.is_empty() && (plain.parse::<f64>().is_ok_and(f64::is_finite) && !plain.contains(['i', 'n', 'I', 'N']))))
+            Datum::Int(i64::from(
+                !plain.is_empty()
+                    && (plain.parse::<f64>().is_ok_and(f64::is_finite)
+                        && !plain.contains(['i', 'n', 'I', 'N'])),
+            ))
         }
-        "ISDATE" => Datum::Int(i64::from(!is_null(0) && datetime::parse(text(0), "mdy").is_some_and(|p| p.offset.is_none()))),
+        "ISDATE" => Datum::Int(i64::from(
+            !is_null(0) && datetime::parse(text(0), "mdy").is_some_and(|p| p.offset.is_none()),
+        )),
         _ => return Ok(None),
     }))
 }
@@ -258,7 +288,13 @@ fn format(value: &Datum, ty: SqlType, pattern: &str) -> Result<String, SqlError>
                 ('s', 1) => c.second.to_string(),
                 ('s', _) => format!("{:02}", c.second),
                 ('f', n) => format!("{:07}", c.ticks)[..n.min(7)].to_string(),
-                ('t', _) => if c.hour < 12 { "AM".into() } else { "PM".into() },
+                ('t', _) => {
+                    if c.hour < 12 {
+                        "AM".into()
+                    } else {
+                        "PM".into()
+                    }
+                }
                 (other, n) => std::iter::repeat_n(other, n).collect(),
             });
             at += run;
@@ -270,7 +306,8 @@ fn format(value: &Datum, ty: SqlType, pattern: &str) -> Result<String, SqlError>
         Some('D' | 'd') => 0,
         _ => pattern.split_once('.').map_or(0, |(_, f)| f.len() as u8),
     };
-    let Datum::Dec(mantissa) = convert::cast(value.clone(), ty, SqlType::numeric(38, places), Rules::CAST)? else {
+    let Datum::Dec(mantissa) = convert::cast(value.clone(), ty, SqlType::numeric(38, places), Rules::CAST)?
+    else {
         return Ok(String::new());
     };
     let plain = crate::engine::decimal::to_text(mantissa, places);
@@ -290,7 +327,7 @@ fn format(value: &Datum, ty: SqlType, pattern: &str) -> Result<String, SqlError>
         let digits: Vec<char> = whole.chars().collect();
         whole = String::new();
         for (at, digit) in digits.iter().enumerate() {
-            if at > 0 && (digits.len() - at) % 3 == 0 {
+            if at > 0 && (digits.len() - at).is_multiple_of(3) {
                 whole.push(',');
             }
             whole.push(*digit);
@@ -366,7 +403,9 @@ pub(in super::super) fn like(text: &str, pattern: &str, escape: Option<char>) ->
             }
             Some(Piece::One) => true,
             Some(Piece::Char(c)) => *c == text[t],
-            Some(Piece::Set { chars, negated }) => chars.iter().any(|(a, b)| (*a..=*b).contains(&text[t])) != *negated,
+            Some(Piece::Set { chars, negated }) => {
+                chars.iter().any(|(a, b)| (*a..=*b).contains(&text[t])) != *negated
+            }
             // Trailing spaces of the text do not count.
             None => text[t..].iter().all(|c| *c == ' ') && !pieces.is_empty(),
         };

@@ -54,7 +54,8 @@ impl Reader<'_> {
             }
             "VIEW" => {
                 let name = self.name()?;
-                let columns = if self.peek().token == Token::LParen { self.column_list()? } else { Vec::new() };
+                let columns =
+                    if self.peek().token == Token::LParen { self.column_list()? } else { Vec::new() };
                 if self.take("WITH") {
                     self.ident()?;
                 }
@@ -161,7 +162,12 @@ impl Reader<'_> {
     }
 
     pub(super) fn table_body(&mut self) -> Result<CreateTable, SqlError> {
-        let mut table = CreateTable { name: Name::default(), columns: Vec::new(), constraints: Vec::new(), indexes: Vec::new() };
+        let mut table = CreateTable {
+            name: Name::default(),
+            columns: Vec::new(),
+            constraints: Vec::new(),
+            indexes: Vec::new(),
+        };
         self.expect_token(&Token::LParen)?;
         loop {
             if self.peek().token == Token::RParen {
@@ -210,7 +216,9 @@ impl Reader<'_> {
         } else if self.peek_is("TIMESTAMP") || self.peek_is("ROWVERSION") {
             self.next();
             column.ty = Some(crate::engine::types::SqlType::of(crate::engine::types::Kind::RowVersion));
-        } else if matches!(self.parser.peek_token_ref().token, Token::Comma | Token::RParen) && column.name.eq_ignore_ascii_case("timestamp") {
+        } else if matches!(self.parser.peek_token_ref().token, Token::Comma | Token::RParen)
+            && column.name.eq_ignore_ascii_case("timestamp")
+        {
             column.ty = Some(crate::engine::types::SqlType::of(crate::engine::types::Kind::RowVersion));
         } else {
             column.ty = Some(self.data_type()?);
@@ -231,9 +239,15 @@ impl Reader<'_> {
                     self.expect_token(&Token::RParen)?;
                 }
                 column.identity = Some(numbers);
-            } else if self.take("SPARSE") || self.take("ROWGUIDCOL") || self.take("PERSISTED") {
-            } else if self.take_all(&["NOT", "FOR", "REPLICATION"]) {
-            } else if ["CONSTRAINT", "PRIMARY", "UNIQUE", "CHECK", "REFERENCES", "FOREIGN", "DEFAULT"].iter().any(|w| self.peek_is(w)) {
+            } else if self.take("SPARSE")
+                || self.take("ROWGUIDCOL")
+                || self.take("PERSISTED")
+                || self.take_all(&["NOT", "FOR", "REPLICATION"])
+            {
+            } else if ["CONSTRAINT", "PRIMARY", "UNIQUE", "CHECK", "REFERENCES", "FOREIGN", "DEFAULT"]
+                .iter()
+                .any(|w| self.peek_is(w))
+            {
                 match self.constraint(Some(&column.name.clone()))? {
                     Constraint::Default { text, .. } => column.default = Some(text),
                     other => {
@@ -368,10 +382,21 @@ impl Reader<'_> {
                 let _ = self.take("COLUMN") || self.take("CONSTRAINT");
                 names.push(self.ident()?);
             }
-            if column { AlterTable::DropColumns { names, if_exists } } else { AlterTable::DropConstraints { names, if_exists } }
+            if column {
+                AlterTable::DropColumns { names, if_exists }
+            } else {
+                AlterTable::DropConstraints { names, if_exists }
+            }
         } else if self.take_all(&["ALTER", "COLUMN"]) {
             AlterTable::AlterColumn(self.column_def(&mut Vec::new())?)
-        } else if checked || self.peek_is("CHECK") || self.peek_is("NOCHECK") || self.peek_is("ENABLE") || self.peek_is("DISABLE") || self.peek_is("REBUILD") || self.peek_is("SET") {
+        } else if checked
+            || self.peek_is("CHECK")
+            || self.peek_is("NOCHECK")
+            || self.peek_is("ENABLE")
+            || self.peek_is("DISABLE")
+            || self.peek_is("REBUILD")
+            || self.peek_is("SET")
+        {
             while !matches!(self.peek().token, Token::SemiColon | Token::EOF) {
                 self.next();
             }

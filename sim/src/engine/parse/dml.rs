@@ -13,7 +13,7 @@ impl Reader<'_> {
         self.next();
         let mut with = Vec::new();
         loop {
-            with.push(self.parser.parse_cte().map_err(|error| self.from_parser(error))?);
+            with.push(self.parser.parse_cte().map_err(|error| self.misread(error))?);
             if !self.take_token(&Token::Comma) {
                 break;
             }
@@ -65,7 +65,7 @@ impl Reader<'_> {
         }
         let mut items = Vec::new();
         loop {
-            items.push(self.parser.parse_select_item().map_err(|error| self.from_parser(error))?);
+            items.push(self.parser.parse_select_item().map_err(|error| self.misread(error))?);
             if !self.take_token(&Token::Comma) {
                 break;
             }
@@ -179,23 +179,23 @@ impl Reader<'_> {
             }
         }
         let output = self.output()?;
-        let (from, filter, cursor) = self.from_and_where()?;
+        let (from, filter, cursor) = self.sources_and_filter()?;
         Ok(Body::Update(Box::new(Update { with, top, table, set, output, from, filter, cursor })))
     }
 
     fn assignment(&mut self) -> Result<Assignment, SqlError> {
         let mut variable = None;
-        if let Token::Word(word) = self.peek().token {
-            if word.value.starts_with('@') {
-                self.next();
-                variable = Some(word.value);
-                // SET @x = column = value, or SET @x = value.
-                let op = self.assignment_operator()?;
-                let is_column = matches!(self.peek().token, Token::Word(word) if !word.value.starts_with('@'))
-                    && self.parser.peek_nth_token_ref(1).token == Token::Eq;
-                if op.is_some() || !is_column {
-                    return Ok(Assignment { variable, column: None, op, value: Some(self.expr()?) });
-                }
+        if let Token::Word(word) = self.peek().token
+            && word.value.starts_with('@')
+        {
+            self.next();
+            variable = Some(word.value);
+            // SET @x = column = value, or SET @x = value.
+            let op = self.assignment_operator()?;
+            let is_column = matches!(self.peek().token, Token::Word(word) if !word.value.starts_with('@'))
+                && self.parser.peek_nth_token_ref(1).token == Token::Eq;
+            if op.is_some() || !is_column {
+                return Ok(Assignment { variable, column: None, op, value: Some(self.expr()?) });
             }
         }
         let mut column = vec![self.ident()?];
@@ -208,11 +208,13 @@ impl Reader<'_> {
     }
 
     #[expect(clippy::type_complexity, reason = "three clauses that always come together")]
-    fn from_and_where(&mut self) -> Result<(Vec<sqlparser::ast::TableWithJoins>, Option<Expr>, Option<String>), SqlError> {
+    fn sources_and_filter(
+        &mut self,
+    ) -> Result<(Vec<sqlparser::ast::TableWithJoins>, Option<Expr>, Option<String>), SqlError> {
         let mut from = Vec::new();
         if self.take("FROM") {
             loop {
-                from.push(self.parser.parse_table_and_joins().map_err(|error| self.from_parser(error))?);
+                from.push(self.parser.parse_table_and_joins().map_err(|error| self.misread(error))?);
                 if !self.take_token(&Token::Comma) {
                     break;
                 }
@@ -241,7 +243,7 @@ impl Reader<'_> {
         let table = self.name()?;
         self.hints()?;
         let output = self.output()?;
-        let (from, filter, cursor) = self.from_and_where()?;
+        let (from, filter, cursor) = self.sources_and_filter()?;
         Ok(Body::Delete(Box::new(Delete { with, top, table, output, from, filter, cursor })))
     }
 }

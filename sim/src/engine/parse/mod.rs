@@ -98,10 +98,16 @@ pub(super) struct Reader<'a> {
 impl<'a> Reader<'a> {
     fn new(dialect: &'a dialect::TSql, text: &'a str) -> Result<Reader<'a>, SqlError> {
         let tokens = Tokenizer::new(dialect, text).tokenize_with_location().map_err(|error| {
-            let mut sql_error = if error.message.starts_with("Unterminated string") {
-                SqlError::new(105, 15, 1, format!("Unclosed quotation mark after the character string '{}'.", tail_string(text)))
-            } else if error.message.contains("nterminated") && error.message.contains("delimiter") || error.message.contains("close delimiter") {
-                SqlError::new(105, 15, 1, format!("Unclosed quotation mark after the character string '{}'.", tail_string(text)))
+            let message = error.message.as_str();
+            let unclosed = message.contains("nterminated") && !message.contains("comment")
+                || message.contains("close delimiter");
+            let mut sql_error = if unclosed {
+                SqlError::new(
+                    105,
+                    15,
+                    1,
+                    format!("Unclosed quotation mark after the character string '{}'.", tail_string(text)),
+                )
             } else if error.message.contains("comment") {
                 SqlError::new(113, 15, 1, "Missing end comment mark '*/'.")
             } else {
@@ -134,7 +140,10 @@ impl<'a> Reader<'a> {
         }
         let at = token.span.start;
         let start = self.line_starts.get(at.line as usize - 1).copied().unwrap_or(0);
-        self.text[start..].char_indices().nth(at.column as usize - 1).map_or(self.text.len(), |(i, _)| start + i)
+        self.text[start..]
+            .char_indices()
+            .nth(at.column as usize - 1)
+            .map_or(self.text.len(), |(i, _)| start + i)
     }
 
     fn word_at(&self, n: usize) -> Option<String> {
@@ -192,11 +201,14 @@ impl<'a> Reader<'a> {
         error
     }
 
-    fn from_parser(&mut self, error: ParserError) -> SqlError {
+    fn misread(&mut self, error: ParserError) -> SqlError {
         match error {
-            ParserError::RecursionLimitExceeded => {
-                SqlError::new(191, 15, 1, "Some part of your SQL statement is nested too deeply. Rewrite the query or break it up into smaller queries.")
-            }
+            ParserError::RecursionLimitExceeded => SqlError::new(
+                191,
+                15,
+                1,
+                "Some part of your SQL statement is nested too deeply. Rewrite the query or break it up into smaller queries.",
+            ),
             ParserError::ParserError(text) | ParserError::TokenizerError(text) => {
                 let found = text.rfind("found: ").map(|at| &text[at + 7..]);
                 let Some(found) = found else {
@@ -207,18 +219,22 @@ impl<'a> Reader<'a> {
                     return self.near_here();
                 }
                 let mut error = syntax_near(token.trim_matches(|c| c == '\'' || c == '"'));
-                error.line = place.split(',').next().and_then(|l| l.trim().parse().ok()).unwrap_or_else(|| self.line());
+                error.line = place
+                    .split(',')
+                    .next()
+                    .and_then(|l| l.trim().parse().ok())
+                    .unwrap_or_else(|| self.line());
                 error
             }
         }
     }
 
     pub(super) fn expr(&mut self) -> Result<Expr, SqlError> {
-        self.parser.parse_expr().map_err(|error| self.from_parser(error))
+        self.parser.parse_expr().map_err(|error| self.misread(error))
     }
 
     fn query(&mut self) -> Result<Box<Query>, SqlError> {
-        let query = self.parser.parse_query().map_err(|error| self.from_parser(error))?;
+        let query = self.parser.parse_query().map_err(|error| self.misread(error))?;
         if self.take("OPTION") {
             self.skip_parentheses()?;
         }
@@ -263,7 +279,7 @@ impl<'a> Reader<'a> {
     }
 
     fn data_type(&mut self) -> Result<SqlType, SqlError> {
-        let parsed = self.parser.parse_data_type().map_err(|error| self.from_parser(error))?;
+        let parsed = self.parser.parse_data_type().map_err(|error| self.misread(error))?;
         sql_type(&parsed)
     }
 

@@ -23,7 +23,12 @@ impl Reader<'_> {
         let line = self.line();
         self.depth += 1;
         if self.depth > MAX_DEPTH {
-            return Err(SqlError::new(191, 15, 1, "Some part of your SQL statement is nested too deeply. Rewrite the query or break it up into smaller queries."));
+            return Err(SqlError::new(
+                191,
+                15,
+                1,
+                "Some part of your SQL statement is nested too deeply. Rewrite the query or break it up into smaller queries.",
+            ));
         }
         let body = self.body(first)?;
         self.depth -= 1;
@@ -206,9 +211,44 @@ impl Reader<'_> {
 
     fn transaction_name(&mut self) -> Result<TranName, SqlError> {
         const NOT_NAMES: &[&str] = &[
-            "SELECT", "INSERT", "UPDATE", "DELETE", "EXEC", "EXECUTE", "IF", "ELSE", "END", "SET", "DECLARE", "PRINT", "WITH", "BEGIN",
-            "COMMIT", "ROLLBACK", "WHILE", "RETURN", "THROW", "RAISERROR", "CREATE", "DROP", "ALTER", "TRUNCATE", "USE", "WAITFOR", "SAVE",
-            "MERGE", "BREAK", "CONTINUE", "OPEN", "CLOSE", "FETCH", "DEALLOCATE", "DBCC", "GOTO", "KILL", "REVERT",
+            "SELECT",
+            "INSERT",
+            "UPDATE",
+            "DELETE",
+            "EXEC",
+            "EXECUTE",
+            "IF",
+            "ELSE",
+            "END",
+            "SET",
+            "DECLARE",
+            "PRINT",
+            "WITH",
+            "BEGIN",
+            "COMMIT",
+            "ROLLBACK",
+            "WHILE",
+            "RETURN",
+            "THROW",
+            "RAISERROR",
+            "CREATE",
+            "DROP",
+            "ALTER",
+            "TRUNCATE",
+            "USE",
+            "WAITFOR",
+            "SAVE",
+            "MERGE",
+            "BREAK",
+            "CONTINUE",
+            "OPEN",
+            "CLOSE",
+            "FETCH",
+            "DEALLOCATE",
+            "DBCC",
+            "GOTO",
+            "KILL",
+            "REVERT",
         ];
         match self.peek().token {
             Token::Word(word) if word.value.starts_with('@') => {
@@ -216,7 +256,10 @@ impl Reader<'_> {
                 // IF @@TRANCOUNT > 0 ROLLBACK … @name is a variable.
                 Ok(TranName::Variable(word.value))
             }
-            Token::Word(word) if word.quote_style.is_some() || !NOT_NAMES.iter().any(|n| word.value.eq_ignore_ascii_case(n)) => {
+            Token::Word(word)
+                if word.quote_style.is_some()
+                    || !NOT_NAMES.iter().any(|n| word.value.eq_ignore_ascii_case(n)) =>
+            {
                 self.next();
                 Ok(TranName::Name(word.value))
             }
@@ -260,7 +303,7 @@ impl Reader<'_> {
                 table.name.name = name.clone();
                 declarations.push(Declaration::Table { name, table });
             } else if self.take("CURSOR") {
-                declarations.push(Declaration::Cursor { name });
+                declarations.push(Declaration::Cursor);
             } else {
                 let ty = self.data_type()?;
                 let value = if self.take_token(&Token::Eq) { Some(self.expr()?) } else { None };
@@ -345,12 +388,12 @@ impl Reader<'_> {
 
     fn set(&mut self) -> Result<Body, SqlError> {
         self.next();
-        if let Token::Word(word) = self.peek().token {
-            if word.value.starts_with('@') {
-                self.next();
-                let op = self.assignment_operator()?;
-                return Ok(Body::SetVariable { name: word.value, op, value: self.expr()? });
-            }
+        if let Token::Word(word) = self.peek().token
+            && word.value.starts_with('@')
+        {
+            self.next();
+            let op = self.assignment_operator()?;
+            return Ok(Body::SetVariable { name: word.value, op, value: self.expr()? });
         }
         if self.take_all(&["TRANSACTION", "ISOLATION", "LEVEL"]) {
             let mut level = self.ident()?.to_ascii_uppercase();
@@ -367,7 +410,10 @@ impl Reader<'_> {
         if self.take("IDENTITY_INSERT") {
             let table = self.name()?;
             let on = self.ident()?;
-            return Ok(Body::SetOption { name: "IDENTITY_INSERT".into(), value: vec![table.to_string(), on.to_ascii_uppercase()] });
+            return Ok(Body::SetOption {
+                name: "IDENTITY_INSERT".into(),
+                value: vec![table.to_string(), on.to_ascii_uppercase()],
+            });
         }
         let mut names = vec![self.ident()?.to_ascii_uppercase()];
         while self.take_token(&Token::Comma) {
@@ -446,12 +492,13 @@ impl Reader<'_> {
     /// `[@status =] procedure [args]`, the verb already read or left out.
     fn execute_call(&mut self) -> Result<Body, SqlError> {
         let mut status_into = None;
-        if let Token::Word(word) = self.peek().token {
-            if word.value.starts_with('@') && self.parser.peek_nth_token_ref(1).token == Token::Eq {
-                status_into = Some(word.value);
-                self.next();
-                self.next();
-            }
+        if let Token::Word(word) = self.peek().token
+            && word.value.starts_with('@')
+            && self.parser.peek_nth_token_ref(1).token == Token::Eq
+        {
+            status_into = Some(word.value);
+            self.next();
+            self.next();
         }
         let procedure = match self.peek().token {
             Token::Word(word) if word.value.starts_with('@') => {
@@ -484,7 +531,10 @@ impl Reader<'_> {
 
     fn starts_argument(&self) -> bool {
         match &self.parser.peek_token_ref().token {
-            Token::Number(..) | Token::SingleQuotedString(_) | Token::NationalStringLiteral(_) | Token::HexStringLiteral(_) => true,
+            Token::Number(..)
+            | Token::SingleQuotedString(_)
+            | Token::NationalStringLiteral(_)
+            | Token::HexStringLiteral(_) => true,
             Token::Minus | Token::Plus => true,
             Token::Word(word) if word.quote_style.is_some() => true,
             Token::Word(word) if word.value.starts_with('@') => true,
@@ -492,7 +542,10 @@ impl Reader<'_> {
                 let upper = word.value.to_ascii_uppercase();
                 matches!(upper.as_str(), "NULL" | "DEFAULT")
                     || !super::super::message_text::syntax_near(&word.value).text.contains("keyword")
-                        && !matches!(upper.as_str(), "THROW" | "BREAK" | "CONTINUE" | "DBCC" | "REVERT" | "GOTO")
+                        && !matches!(
+                            upper.as_str(),
+                            "THROW" | "BREAK" | "CONTINUE" | "DBCC" | "REVERT" | "GOTO"
+                        )
             }
             _ => false,
         }
@@ -500,19 +553,24 @@ impl Reader<'_> {
 
     fn argument(&mut self) -> Result<ExecuteArg, SqlError> {
         let mut name = None;
-        if let Token::Word(word) = self.peek().token {
-            if word.value.starts_with('@') && self.parser.peek_nth_token_ref(1).token == Token::Eq {
-                name = Some(word.value);
-                self.next();
-                self.next();
-            }
+        if let Token::Word(word) = self.peek().token
+            && word.value.starts_with('@')
+            && self.parser.peek_nth_token_ref(1).token == Token::Eq
+        {
+            name = Some(word.value);
+            self.next();
+            self.next();
         }
         if self.take("DEFAULT") {
             return Ok(ExecuteArg { name, value: None, output: false });
         }
         let value = match self.peek().token {
             // A bare word is a string.
-            Token::Word(word) if word.quote_style.is_none() && !word.value.starts_with('@') && !word.value.eq_ignore_ascii_case("null") => {
+            Token::Word(word)
+                if word.quote_style.is_none()
+                    && !word.value.starts_with('@')
+                    && !word.value.eq_ignore_ascii_case("null") =>
+            {
                 self.next();
                 let mut text = word.value;
                 while self.take_token(&Token::Period) {

@@ -33,51 +33,116 @@ impl std::fmt::Display for Name {
 #[derive(Debug, Clone)]
 pub(in super::super) enum Body {
     Block(Vec<Stmt>),
-    If { condition: Expr, then: Box<Stmt>, otherwise: Option<Box<Stmt>> },
-    While { condition: Expr, body: Box<Stmt> },
+    If {
+        condition: Expr,
+        then: Box<Stmt>,
+        otherwise: Option<Box<Stmt>>,
+    },
+    While {
+        condition: Expr,
+        body: Box<Stmt>,
+    },
     Break,
     Continue,
     Return(Option<Expr>),
     Label,
     Print(Expr),
-    RaisError { args: Vec<Expr>, options: Vec<String> },
+    RaisError {
+        args: Vec<Expr>,
+        options: Vec<String>,
+    },
     Throw(Option<Box<[Expr; 3]>>),
-    Try { body: Vec<Stmt>, handler: Vec<Stmt> },
-    WaitFor { delay: bool, time: Expr },
+    Try {
+        body: Vec<Stmt>,
+        handler: Vec<Stmt>,
+    },
+    WaitFor {
+        delay: bool,
+        time: Expr,
+    },
     Declare(Vec<Declaration>),
-    SetVariable { name: String, op: Option<char>, value: Expr },
-    SetOption { name: String, value: Vec<String> },
+    SetVariable {
+        name: String,
+        op: Option<char>,
+        value: Expr,
+    },
+    SetOption {
+        name: String,
+        value: Vec<String>,
+    },
     Select(Box<Query>),
     Insert(Box<Insert>),
     Update(Box<Update>),
     Delete(Box<Delete>),
     Truncate(Name),
     CreateTable(Box<CreateTable>),
-    AlterTable { table: Name, change: AlterTable },
-    Drop { kind: ObjectKind, if_exists: bool, names: Vec<Name> },
-    CreateIndex { name: String, table: Name, columns: Vec<String>, unique: bool },
-    DropIndex { name: String, table: Name, if_exists: bool },
-    CreateView { name: Name, columns: Vec<String>, text: String, replace: Replace },
-    CreateProcedure { name: Name, text: String, replace: Replace },
+    AlterTable {
+        table: Name,
+        change: AlterTable,
+    },
+    Drop {
+        kind: ObjectKind,
+        if_exists: bool,
+        names: Vec<Name>,
+    },
+    CreateIndex {
+        name: String,
+        table: Name,
+        columns: Vec<String>,
+        unique: bool,
+    },
+    DropIndex {
+        name: String,
+        table: Name,
+        if_exists: bool,
+    },
+    CreateView {
+        name: Name,
+        columns: Vec<String>,
+        text: String,
+        replace: Replace,
+    },
+    CreateProcedure {
+        name: Name,
+        text: String,
+        replace: Replace,
+    },
     CreateDatabase(String),
     CreateSchema(String),
     Execute(Box<Execute>),
-    ExecuteText { text: Expr, more: Vec<Expr> },
+    ExecuteText {
+        text: Expr,
+        more: Vec<Expr>,
+    },
     BeginTransaction(TranName),
     Commit,
     Rollback(TranName),
     Save(TranName),
     Use(String),
-    DeclareCursor { name: String, query: Box<Query>, options: Vec<String> },
+    DeclareCursor {
+        name: String,
+        query: Box<Query>,
+        options: Vec<String>,
+    },
     OpenCursor(String),
     CloseCursor(String),
     Deallocate(String),
-    Fetch { how: FetchHow, cursor: String, into: Vec<String> },
+    Fetch {
+        how: FetchHow,
+        cursor: String,
+        into: Vec<String>,
+    },
     Kill(i64),
     ExecuteAs(Option<String>),
     Revert,
-    Dbcc { command: String, args: Vec<String> },
-    InsertBulk { table: Name, columns: Vec<(String, SqlType)> },
+    Dbcc {
+        command: String,
+        args: Vec<String>,
+    },
+    InsertBulk {
+        table: Name,
+        columns: Vec<(String, SqlType)>,
+    },
     /// A statement that changes nothing that the stand-in has (GRANT, CHECKPOINT, UPDATE STATISTICS …).
     Ignored,
 }
@@ -101,7 +166,7 @@ pub(in super::super) enum TranName {
 pub(in super::super) enum Declaration {
     Variable { name: String, ty: SqlType, value: Option<Expr> },
     Table { name: String, table: CreateTable },
-    Cursor { name: String },
+    Cursor,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -195,10 +260,27 @@ pub(in super::super) struct ColumnDef {
 
 #[derive(Debug, Clone)]
 pub(in super::super) enum Constraint {
-    Key { name: Option<String>, primary: bool, columns: Vec<String> },
-    Check { name: Option<String>, text: String },
-    Foreign { name: Option<String>, columns: Vec<String>, table: Name, referenced: Vec<String>, cascade: bool },
-    Default { name: Option<String>, column: String, text: String },
+    Key {
+        name: Option<String>,
+        primary: bool,
+        columns: Vec<String>,
+    },
+    Check {
+        name: Option<String>,
+        text: String,
+    },
+    Foreign {
+        name: Option<String>,
+        columns: Vec<String>,
+        table: Name,
+        referenced: Vec<String>,
+        cascade: bool,
+    },
+    Default {
+        name: Option<String>,
+        column: String,
+        text: String,
+    },
 }
 
 #[derive(Debug, Clone)]
@@ -212,9 +294,18 @@ pub(in super::super) struct CreateTable {
 
 #[derive(Debug, Clone)]
 pub(in super::super) enum AlterTable {
-    Add { columns: Vec<ColumnDef>, constraints: Vec<Constraint> },
-    DropColumns { names: Vec<String>, if_exists: bool },
-    DropConstraints { names: Vec<String>, if_exists: bool },
+    Add {
+        columns: Vec<ColumnDef>,
+        constraints: Vec<Constraint>,
+    },
+    DropColumns {
+        names: Vec<String>,
+        if_exists: bool,
+    },
+    DropConstraints {
+        names: Vec<String>,
+        if_exists: bool,
+    },
     AlterColumn(ColumnDef),
     /// CHECK/NOCHECK CONSTRAINT, REBUILD, SET …
     Nothing,
