@@ -31,6 +31,8 @@ pub(crate) struct Watcher {
     looked: AtomicU64,
     /// Attentions are not looked for (a fault, or a server that only sees them after the response).
     blind: AtomicBool,
+    /// The running request has given its worker of the runtime to another thread.
+    handed_over: AtomicBool,
 }
 
 impl Watcher {
@@ -45,6 +47,7 @@ impl Watcher {
             started: Instant::now(),
             looked: AtomicU64::new(0),
             blind: AtomicBool::new(false),
+            handed_over: AtomicBool::new(false),
         })
     }
 
@@ -52,6 +55,7 @@ impl Watcher {
     pub(crate) fn begin(&self, blind: bool) {
         self.seen.store(0, Ordering::Relaxed);
         self.blind.store(blind, Ordering::Relaxed);
+        self.handed_over.store(false, Ordering::Relaxed);
         self.looked.store(self.now(), Ordering::Relaxed);
     }
 
@@ -87,6 +91,22 @@ impl Watcher {
     /// Waits on this thread, which the runtime replaces meanwhile.
     pub(crate) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
         tokio::task::block_in_place(|| self.runtime.block_on(future))
+    }
+
+    /// A request that takes longer stops being a guest on the runtime's thread: another thread gets its worker, and looks
+    /// after the sockets of all others. Returns when the runtime is seen to go on.
+    fn hand_over(&self) {
+        if self.handed_over.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (going_on, seen) = std::sync::mpsc::sync_channel(1);
+        tokio::task::block_in_place(|| {
+            self.runtime.spawn(async move {
+                // Nobody waits any longer if this comes late.
+                let _ = going_on.send(());
+            });
+            let _ = seen.recv_timeout(LOOK_EVERY);
+        });
     }
 
     /// Waits until the output is with the socket, or the request must stop.
@@ -141,6 +161,7 @@ impl Watch for Watcher {
             return false;
         }
         self.looked.store(now, Ordering::Relaxed);
+        self.hand_over();
         if let Some(interrupt) = lock(&self.wire).look() {
             self.note(interrupt);
         }

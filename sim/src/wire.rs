@@ -2,13 +2,14 @@
 //! other. Every operation is one poll or one try, so that the async loop and a running request can share it.
 
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, Read};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::{Buf, BytesMut};
 use rustls::ServerConfig;
+use socket2::SockRef;
 use tds::handshake::TlsFraming;
 use tds::packet::{HEADER_LEN, PacketType};
 use tds::tls_wrap::Wrapped;
@@ -212,26 +213,31 @@ impl Wire {
         }
     }
 
-    /// Reads what is there without waiting.
+    /// Reads what is there without waiting. It asks the socket itself: while a request runs on the runtime's thread, the
+    /// runtime may not know yet that something came.
     fn try_fill(&mut self) -> io::Result<()> {
+        let mut chunk = [0; SMALL_READ];
         loop {
-            let into = match &mut self.tls {
-                Some(tls) => {
-                    tls.decrypt(&mut self.input)?;
-                    &mut tls.incoming
-                }
-                None => &mut self.input,
-            };
-            into.reserve(SMALL_READ);
-            match self.stream.try_read_buf(into) {
-                Ok(0) => {
-                    self.gone = true;
-                    return Ok(());
-                }
-                Ok(_) if self.tls.is_some() => {}
-                Ok(_) => return Ok(()),
+            let read = match (&*SockRef::from(&self.stream)).read(&mut chunk) {
+                Ok(read) => read,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(e) => return Err(e),
+            };
+            if read == 0 {
+                self.gone = true;
+                return Ok(());
+            }
+            match &mut self.tls {
+                Some(tls) => {
+                    tls.incoming.extend_from_slice(&chunk[..read]);
+                    if tls.decrypt(&mut self.input)? {
+                        return Ok(());
+                    }
+                }
+                None => {
+                    self.input.extend_from_slice(&chunk[..read]);
+                    return Ok(());
+                }
             }
         }
     }
