@@ -232,6 +232,18 @@ async fn a_login_that_changes_its_password_goes_to_the_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_larger_packets_are_agreed_on_than_the_proxy_reads() {
+    let stage = Stage::set(2, |_| {}, |config| config.limits.max_packet = 4096).await;
+    let mut login = Who::default().login();
+    login.packet_size = 32_767;
+    let (_socket, first) = open(stage.address, &login).await;
+    let LoginOutcome::Accepted(response) = login_response::read(&first, tds::TdsVersion::V7_4).unwrap() else {
+        panic!("not accepted")
+    };
+    assert_eq!(response.packet_size, Some(4096));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_storm_of_equal_logins_asks_the_server_once() {
     let stage = Arc::new(Stage::with(20).await);
     let mut storm = tokio::task::JoinSet::new();

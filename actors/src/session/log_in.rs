@@ -173,8 +173,11 @@ async fn admit_and_answer(
     conn: &ClientConn,
     context: &SessionContext,
     io: &mut ClientIo,
-    request: Box<LoginRequest>,
+    mut request: Box<LoginRequest>,
 ) -> Result<(), LoginEnd> {
+    // What client and server agree on must fit what we are willing to read.
+    let largest = u32::try_from(context.config.limits.max_packet).unwrap_or(u32::MAX);
+    request.login.packet_size = request.login.packet_size.min(largest);
     let caller = admit(conn, context, request)?;
     if context.throttle.turn(&caller.request.login.user_name, conn.peer.ip()).await {
         context.metrics.login_throttled();
