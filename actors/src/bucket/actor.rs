@@ -62,7 +62,7 @@ pub(crate) enum BucketMsg {
     },
     Dialled {
         key: SubPool,
-        outcome: Result<Dialled, DialError>,
+        outcome: Result<Box<Dialled>, DialError>,
     },
     Reset {
         conn: Box<ServerConn>,
@@ -356,7 +356,7 @@ impl BucketState {
         let (myself, handle, template) = (self.myself.clone(), self.handle.clone(), Arc::clone(&key.0));
         let told = key.clone();
         let work = Box::pin(async move {
-            let outcome = dial(&handle, &template, permit).await;
+            let outcome = dial(&handle, &template, permit).await.map(Box::new);
             drop(myself.cast(BucketMsg::Dialled { key: told, outcome }));
         });
         match errand::run(self.myself.get_cell(), work) {
@@ -365,7 +365,7 @@ impl BucketState {
         }
     }
 
-    fn dialled(&mut self, key: &SubPool, outcome: Result<Dialled, DialError>) {
+    fn dialled(&mut self, key: &SubPool, outcome: Result<Box<Dialled>, DialError>) {
         self.pool.dial_ended(key);
         let shared = self.handle.shared();
         shared.metrics.dial(outcome.is_ok());

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use ractor::ActorRef;
+use ractor::rpc::CallResult;
 use tds::login_response::LoginResponse;
 use tdsbouncer_config::{Bucket, BucketName};
 use tokio::sync::Notify;
@@ -177,11 +178,10 @@ impl BucketHandle {
                     return Err(AcquireError::Resting { bucket: self.name().clone() });
                 }
                 if let Some(actor) = self.0.actor.load_full() {
-                    match actor.call(&message, None).await {
-                        Ok(ractor::rpc::CallResult::Success(answer)) => return answer,
-                        // The actor died with our request: its successor gets it, with our place in the queue.
-                        Ok(_) | Err(_) => {}
+                    if let Ok(CallResult::Success(answer)) = actor.call(&message, None).await {
+                        return answer;
                     }
+                    // The actor died with our request: its successor gets it, with our place in the queue.
                     if self.0.actor.load_full().is_some_and(|now| now.get_id() != actor.get_id()) {
                         continue;
                     }
@@ -220,7 +220,7 @@ impl BucketHandle {
     pub(crate) async fn servers(&self) -> Vec<ServerRow> {
         let Some(actor) = self.0.actor.load_full() else { return Vec::new() };
         match actor.call(BucketMsg::List, Some(Duration::from_secs(2))).await {
-            Ok(ractor::rpc::CallResult::Success(rows)) => rows,
+            Ok(CallResult::Success(rows)) => rows,
             _ => Vec::new(),
         }
     }

@@ -5,7 +5,6 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -179,11 +178,13 @@ impl Link {
     }
 
     /// The protocol agreed by ALPN, if any.
+    #[cfg(test)]
     pub(crate) fn alpn(&self) -> Option<&[u8]> {
         self.tls.as_ref()?.alpn()
     }
 
     /// Whether bytes are encrypted now.
+    #[cfg(test)]
     pub(crate) fn is_tls(&self) -> bool {
         self.tls.is_some()
     }
@@ -253,12 +254,8 @@ impl Link {
         }
     }
 
-    /// The peer's address, if the socket has one.
-    pub(crate) fn peer(&self) -> Option<SocketAddr> {
-        self.socket.peer()
-    }
-
     /// Memory this link holds, in bytes, with its buffers; TLS state inside rustls is an estimate.
+    #[cfg(test)]
     pub(crate) fn memory_bytes(&self) -> usize {
         size_of::<Self>()
             + self.input.capacity()

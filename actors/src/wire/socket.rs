@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -90,15 +89,6 @@ impl Socket {
             }
             #[cfg(test)]
             Socket::Memory(_) => {}
-        }
-    }
-
-    /// The peer's address; none for pipes and for sockets that are no longer connected.
-    pub(super) fn peer(&self) -> Option<SocketAddr> {
-        match self {
-            Socket::Tcp(stream) => stream.peer_addr().ok(),
-            #[cfg(test)]
-            Socket::Memory(_) => None,
         }
     }
 }

@@ -29,6 +29,7 @@ const APPLICATION_DATA: u8 = 0x17;
 /// First guess at what encryption adds to a record, in bytes; rustls says so if it is more.
 const OVERHEAD: usize = 64;
 /// What rustls keeps for an established session, in bytes: an estimate for `memory_bytes`.
+#[cfg(test)]
 const SESSION_STATE: usize = 2 * 1024;
 
 /// Which end of the handshake this side is, and what it shows or believes.
@@ -111,6 +112,7 @@ impl Tls {
     }
 
     /// The protocol agreed by ALPN, if any.
+    #[cfg(test)]
     pub(super) fn alpn(&self) -> Option<&[u8]> {
         self.session.state().alpn_protocol()
     }
@@ -211,6 +213,7 @@ impl Tls {
     }
 
     /// Memory of the session, in bytes.
+    #[cfg(test)]
     pub(super) fn memory_bytes(&self) -> usize {
         let packets = self.wrapping.as_ref().map_or(0, |wrapping| wrapping.packets.capacity());
         size_of::<Self>() + SESSION_STATE + self.received.capacity() + packets

@@ -2,7 +2,11 @@
 //! can send whatever bytes a test wants.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a failed expectation is a failed test")]
+#![allow(unreachable_pub, reason = "one module for many test programs")]
 
+pub mod bad_server;
+pub mod raw;
 pub mod stage;
 
 use std::io;
