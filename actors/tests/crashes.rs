@@ -1,6 +1,8 @@
 //! What clients get when sessions, shards and buckets crash: the verdict table of ARCHITECTURE.md, through the
 //! front door. Who asks for a crash does so by its application name; `unique` keeps the tests apart.
 
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a failed expectation is a failed test")]
+
 mod client;
 
 use std::sync::Arc;

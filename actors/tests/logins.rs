@@ -1,5 +1,7 @@
 //! Who may log in, who checks the password, and what the client is told.
 
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a failed expectation is a failed test")]
+
 mod client;
 
 use std::sync::Arc;
@@ -237,7 +239,8 @@ async fn no_larger_packets_are_agreed_on_than_the_proxy_reads() {
     let mut login = Who::default().login();
     login.packet_size = 32_767;
     let (_socket, first) = open(stage.address, &login).await;
-    let LoginOutcome::Accepted(response) = login_response::read(&first, tds::TdsVersion::V7_4).unwrap() else {
+    let LoginOutcome::Accepted(response) = login_response::read(&first, tds::TdsVersion::V7_4).unwrap()
+    else {
         panic!("not accepted")
     };
     assert_eq!(response.packet_size, Some(4096));

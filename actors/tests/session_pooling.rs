@@ -1,5 +1,7 @@
 //! Session pooling through the front door: clients, the proxy and a stand-in server, over real sockets.
 
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a failed expectation is a failed test")]
+
 mod client;
 
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! Who waits for a server connection, in which order, how long, and what the surplus is told.
 
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a failed expectation is a failed test")]
+
 mod client;
 
 use std::sync::Arc;

@@ -69,7 +69,8 @@ impl Exchange {
             if let Some(header) = piece.header {
                 self.request_header(header, was_inside, &mut seen)?;
             }
-            if piece.header.is_some_and(|header| header.kind == PacketType::TRANSACTION_MANAGER) && !was_inside
+            if piece.header.is_some_and(|header| header.kind == PacketType::TRANSACTION_MANAGER)
+                && !was_inside
             {
                 self.distributed |= may_be_distributed(&bytes[piece.payload.clone()]);
             }
@@ -93,7 +94,10 @@ impl Exchange {
         }
         if header.kind == PacketType::ATTENTION {
             if !header.status.contains(Status::END_OF_MESSAGE) || header.payload_len() != 0 {
-                return Err(Malformed::Unexpected { what: "an attention of several packets", state: "logged in" });
+                return Err(Malformed::Unexpected {
+                    what: "an attention of several packets",
+                    state: "logged in",
+                });
             }
             // In the middle of a request an attention has no defined meaning: let the server answer, and trust
             // the connection no further.
