@@ -170,9 +170,22 @@ impl Session {
             && (name.schema.is_empty()
                 || name.schema.eq_ignore_ascii_case("sys")
                 || name.schema.eq_ignore_ascii_case("dbo"))
-            && let Some(answer) = self.system_procedure(&lower, args, emit)?
         {
-            return Ok(answer);
+            // database..sp_… runs in that database.
+            let home = self.database.clone();
+            if !name.database.is_empty() {
+                self.database = self
+                    .engine
+                    .database(&name.database)
+                    .ok_or_else(|| super::message_text::no_database(&name.database))?;
+            }
+            let answer = self.system_procedure(&lower, args, emit);
+            if !name.database.is_empty() {
+                self.database = home;
+            }
+            if let Some(answer) = answer? {
+                return Ok(answer);
+            }
         }
         let object = self
             .find_object(name)?

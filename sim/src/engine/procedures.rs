@@ -395,6 +395,41 @@ impl Session {
                     .collect();
                 self.answer_rows(&columns, &rows, emit)?
             }
+            // Bulk copy of Microsoft's drivers asks for the collations of the columns: `.[dbo].[t]`.
+            "sp_tablecollations" | "sp_tablecollations_90" | "sp_tablecollations_100" => {
+                let parts = metadata::name_parts(&text("@object", 0));
+                let wanted = Name {
+                    name: parts[0].clone(),
+                    schema: parts.get(1).cloned().unwrap_or_default(),
+                    ..Name::default()
+                };
+                let columns = [
+                    ("colid", SqlType::INT),
+                    ("name", sysname),
+                    ("tds_collation_100", SqlType { kind: Kind::Binary, len: 5, scale: 0 }),
+                    ("collation_100", sysname),
+                ]
+                .map(|(n, t)| OutColumn::new(n, t));
+                let object = self.find_table(&wanted)?;
+                let rows: Vec<Vec<Datum>> = object
+                    .iter()
+                    .flat_map(|o| &o.columns)
+                    .map(|c| {
+                        let collated = c.ty().is_string();
+                        vec![
+                            Datum::Int(i64::from(c.id)),
+                            Datum::str(&*c.name),
+                            if collated {
+                                Datum::Bytes(tds::type_info::Collation::LATIN1.0.to_vec())
+                            } else {
+                                Datum::Null
+                            },
+                            text_or_null(collated.then_some("SQL_Latin1_General_CP1_CI_AS")),
+                        ]
+                    })
+                    .collect();
+                self.answer_rows(&columns, &rows, emit)?
+            }
             "sp_rename"
             | "sp_help"
             | "sp_spaceused"

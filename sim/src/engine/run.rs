@@ -130,6 +130,22 @@ impl Session {
         if self.settings.noexec && !matches!(body, Body::SetOption { .. }) {
             return Ok(Flow::Next);
         }
+        if self.settings.fmtonly
+            && matches!(
+                body,
+                Body::Insert(_)
+                    | Body::Update(_)
+                    | Body::Delete(_)
+                    | Body::Truncate(_)
+                    | Body::CreateTable(_)
+                    | Body::AlterTable { .. }
+                    | Body::Drop { .. }
+                    | Body::WaitFor { .. }
+            )
+        {
+            // Only the shape of results is asked for.
+            return Ok(Flow::Next);
+        }
         match body {
             Body::Block(statements) => return self.run(statements, emit),
             Body::If { condition, then, otherwise } => {

@@ -612,6 +612,15 @@ fn drivers_questions_at_connect_are_answered() {
             "tests|mdy|1",
         ),
         ("EXEC sp_pkeys 'none'", ""),
+        ("CREATE TABLE bc (id int, name nvarchar(5))", ""),
+        (
+            "SET FMTONLY ON; SELECT * FROM bc; INSERT bc VALUES (1, 'x'); SET FMTONLY OFF; SELECT COUNT(*) FROM bc",
+            "0",
+        ),
+        (
+            "USE other; EXEC app..sp_tablecollations_100 N'.[dbo].[bc]'; SELECT DB_NAME()",
+            "I5701; 1|id|NULL|NULL; 2|name|0x0904D00034|SQL_Latin1_General_CP1_CI_AS; other",
+        ),
         ("SELECT COUNT(*) FROM sys.dm_exec_connections", "1"),
         (
             "IF EXISTS (SELECT * FROM sys.objects WHERE object_id = OBJECT_ID(N'[dbo].[x]') AND type IN (N'U')) DROP TABLE [dbo].[x]",
