@@ -75,12 +75,7 @@ async fn who_finds_the_queue_full_is_told_at_once_with_the_numbers() {
     let text = &response.errors[0].text;
     assert!(text.starts_with("tdsbouncer: bucket b1") && text.contains("2 clients wait"), "{text}");
     drop(holder);
-    for client in &mut waiting {
-        assert_eq!(client.response().await.unwrap().number(), 1);
-        let room = client.batch("SELECT 5").await;
-        assert_eq!(room.number(), 5);
-        break;
-    }
+    assert_eq!(waiting[0].response().await.unwrap().number(), 1);
     drop(waiting);
     assert_eq!(surplus.batch("SELECT 3").await.number(), 3, "its session is as good as before");
 }

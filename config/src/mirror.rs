@@ -206,7 +206,7 @@ impl Default for ServerTls {
     fn default() -> Self {
         Self {
             mode: ServerTlsMode::On,
-            ca_file: "/etc/ssl/certs/ca-certificates.crt".into(),
+            ca_file: "system".into(),
             trust_server_certificate: false,
             host_name: String::new(),
         }
