@@ -6,7 +6,7 @@ CONFIG ?= config/proxy.toml
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint format unit drivers fuzz check-config docs deps audit image clean
+.PHONY: help run build test lint format unit drivers fuzz bench check-config docs deps audit image clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,10 @@ drivers: ## Run real SQL clients, direct and through the proxy
 
 fuzz: ## Feed every decoder a million inputs
 	fuzz/run
+
+bench: ## Measure what the proxy adds, and how fast responses are scanned
+	$(CARGO) bench --locked -p tdsbouncer-actors --bench front_door
+	$(CARGO) bench --locked -p tds --bench scan
 
 check-config: ## Check a configuration file (CONFIG=config/proxy.toml)
 	$(CARGO) run --locked --quiet --bin tdsbouncer -- check-config $(CONFIG)

@@ -156,10 +156,11 @@ impl Proxy {
             let asked = *closed.borrow();
             tell.send_replace(Some(asked && outcome.is_ok()));
         });
-        for (listener, socket) in &estate.doors.sockets {
-            info!(listener = listener.name, address = ?socket.local_addr().ok(), "listening");
+        let proxy = Self { estate, metrics, root, ended, _watcher: watcher };
+        for (listener, address) in proxy.addresses() {
+            info!(listener, %address, "listening");
         }
-        Ok(Self { estate, metrics, root, ended, _watcher: watcher })
+        Ok(proxy)
     }
 
     /// Where each listener listens, by its name.
