@@ -78,7 +78,7 @@ impl<'a> BulkRows<'a> {
 
     /// Reads the rest of the message.
     pub(crate) fn finish(mut self) -> Result<BulkEnd, End> {
-        while !self.message_ended && self.io.is_none() && self.malformed.is_none() {
+        while !self.message_ended && self.io.is_none() {
             self.payload.clear();
             self.more();
         }
@@ -139,10 +139,8 @@ impl<'a> BulkRows<'a> {
                     }
                     return true;
                 }
-                Some(Err(malformed)) => {
-                    self.give_up::<()>(malformed);
-                    return false;
-                }
+                // The packets themselves are broken: nothing that follows can be found.
+                Some(Err(malformed)) => return self.lost(malformed.into()),
                 None => match self.fill() {
                     Ok(true) => {}
                     Ok(false) => return self.lost(End::Closed),

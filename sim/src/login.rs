@@ -18,8 +18,8 @@ use tds::token::TokenKind;
 use tds::type_info::Collation;
 use tds::{Dialect, Malformed, TdsVersion, write};
 
-use crate::engine::Session;
 use crate::connection::End;
+use crate::engine::Session;
 use crate::engine::SessionOptions;
 use crate::fault::Fault;
 use crate::options::{Encryption, Federated, Integrated, SimOptions};

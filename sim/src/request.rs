@@ -13,9 +13,9 @@ use tds::request::{AllHeaders, BeginTransaction, SqlBatch, TransactionRequest};
 use tds::rpc::{ParamFlags, RpcRequest, Separator};
 use tds::server_message::ServerMessage;
 
-use crate::engine::Session;
 use crate::bulk::BulkRows;
 use crate::connection::{After, End};
+use crate::engine::Session;
 use crate::engine::{Cancel, IsolationLevel, Outcome, Output, Param, Procedure};
 use crate::fault::{Fault, Faults};
 use crate::fault_call::FaultCall;
@@ -248,7 +248,7 @@ impl Conversation {
         if let Some(broken) = end_of_rows.malformed {
             response.refuse(&refusal::bulk_load_broken(&shared.options, &broken.to_string()));
             response.finish()?;
-            return Ok(After::Close);
+            return Ok(self.settle(After::Continue));
         }
         if end_of_rows.ignored {
             count(&self.seat.counters().ignored);

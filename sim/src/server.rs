@@ -8,8 +8,8 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
-use crate::engine::Engine;
 use crate::connection;
+use crate::engine::Engine;
 use crate::engine::{EngineError, EngineOptions};
 use crate::fault::{Fault, Faults};
 use crate::options::{Encryption, SimOptions, User};

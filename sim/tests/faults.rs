@@ -1,4 +1,5 @@
 //! What goes wrong on demand goes wrong as announced, and only then.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod raw_client;
 

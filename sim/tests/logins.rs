@@ -1,4 +1,5 @@
 //! Who gets in, how, and what the answer to a login says.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod raw_client;
 
@@ -13,7 +14,9 @@ use tds::login_response::Continuation;
 use tds::login7::{Login7, OptionFlags2, OptionFlags3, Password};
 use tds::packet::PacketType;
 use tds::value::Value;
-use tdsbouncer_sim::{Encryption, Federated, Integrated, Route, ServerKind, SimHandle, SimOptions, SimServer};
+use tdsbouncer_sim::{
+    Encryption, Federated, Integrated, Route, ServerKind, SimHandle, SimOptions, SimServer,
+};
 
 const PASSWORD: &str = "Sim-passw0rd";
 
@@ -171,10 +174,7 @@ fn features_are_acknowledged_as_the_options_say() {
     };
     let mut options = SimOptions::default();
     for (session_recovery, expected) in [
-        (
-            true,
-            vec![FeatureId::SESSION_RECOVERY, FeatureId::DATA_CLASSIFICATION, FeatureId::UTF8_SUPPORT],
-        ),
+        (true, vec![FeatureId::SESSION_RECOVERY, FeatureId::DATA_CLASSIFICATION, FeatureId::UTF8_SUPPORT]),
         (false, vec![FeatureId::DATA_CLASSIFICATION, FeatureId::UTF8_SUPPORT]),
     ] {
         options.features.session_recovery = session_recovery;
@@ -271,11 +271,8 @@ fn connections_beyond_the_limit_get_17809_and_are_counted_while_open() {
 
 #[test]
 fn a_login_for_which_the_memory_does_not_suffice_gets_701() {
-    let server = server(SimOptions {
-        memory_per_connection: 10,
-        memory_total: Some(25),
-        ..SimOptions::default()
-    });
+    let server =
+        server(SimOptions { memory_per_connection: 10, memory_total: Some(25), ..SimOptions::default() });
     let dial = dial(&server, ServerTls::Off);
     let first = Client::dial(server.addr(), &dial).unwrap();
     let _second = Client::dial(server.addr(), &dial).unwrap();
@@ -288,8 +285,7 @@ fn a_login_for_which_the_memory_does_not_suffice_gets_701() {
 
 #[test]
 fn a_client_that_never_logs_in_is_closed_after_the_login_timeout() {
-    let server =
-        server(SimOptions { login_timeout: Duration::from_millis(100), ..SimOptions::default() });
+    let server = server(SimOptions { login_timeout: Duration::from_millis(100), ..SimOptions::default() });
     let mut client = Client::open(server.addr()).unwrap();
     assert!(client.is_closed());
     wait_until(|| server.stats().open == 0);
@@ -298,7 +294,9 @@ fn a_client_that_never_logs_in_is_closed_after_the_login_timeout() {
 #[test]
 fn bytes_that_are_not_tds_close_the_connection() {
     let server = server(SimOptions::default());
-    for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0x12, 1, 0, 4, 0, 0, 0, 0], &[0x10, 1, 0xFF, 0xFF, 0, 0, 0, 0]] {
+    for bytes in
+        [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0x12, 1, 0, 4, 0, 0, 0, 0], &[0x10, 1, 0xFF, 0xFF, 0, 0, 0, 0]]
+    {
         let mut client = Client::open(server.addr()).unwrap();
         client.write(bytes).unwrap();
         assert!(client.is_closed(), "{bytes:?}");

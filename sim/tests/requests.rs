@@ -1,4 +1,5 @@
 //! Batches, calls, transactions, resets, attentions and bulk loads, packet by packet.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod raw_client;
 
@@ -226,7 +227,9 @@ fn several_calls_in_one_message_are_answered_in_one_response() {
     let procs: Vec<_> = tokens
         .iter()
         .filter_map(|token| match token {
-            Token::Done(Done { kind: DoneKind::DoneProc, status, .. }) => Some(status.contains(DoneStatus::MORE)),
+            Token::Done(Done { kind: DoneKind::DoneProc, status, .. }) => {
+                Some(status.contains(DoneStatus::MORE))
+            }
             _ => None,
         })
         .collect();
@@ -314,7 +317,10 @@ fn a_bulk_load_streams_in_and_counts_its_rows() {
     client.send(PacketType::BULK_LOAD, Status::NORMAL, &payload).unwrap();
     let tokens = client.receive();
     assert!(matches!(tokens.last(), Some(Token::Done(done)) if done.rows == 20_000), "{tokens:?}");
-    assert_eq!(rows(&client.batch("select count(*) from t where t = concat('row ', n)")), [[Value::Int(20_000)]]);
+    assert_eq!(
+        rows(&client.batch("select count(*) from t where t = concat('row ', n)")),
+        [[Value::Int(20_000)]]
+    );
 }
 
 #[test]

@@ -351,11 +351,13 @@ impl Client {
                     Token::Done(Done::read(kind, &mut reader, version).unwrap())
                 }
                 TokenKind::ENV_CHANGE => Token::Env(EnvChange::read(&mut reader).unwrap()),
-                TokenKind::ERROR | TokenKind::INFO => Token::Message(
-                    ServerMessage::read(kind == TokenKind::ERROR, &mut reader).unwrap(),
-                ),
+                TokenKind::ERROR | TokenKind::INFO => {
+                    Token::Message(ServerMessage::read(kind == TokenKind::ERROR, &mut reader).unwrap())
+                }
                 TokenKind::RETURN_STATUS => Token::Status(i32::from_le_bytes(reader.array().unwrap())),
-                TokenKind::RETURN_VALUE => Token::Value(ReturnValue::read(&mut reader, self.dialect).unwrap()),
+                TokenKind::RETURN_VALUE => {
+                    Token::Value(ReturnValue::read(&mut reader, self.dialect).unwrap())
+                }
                 TokenKind::SESSION_STATE => {
                     let state = tds::session_state::SessionState::read(&mut reader).unwrap();
                     Token::State(state.sequence, state.recoverable)
