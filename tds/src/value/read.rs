@@ -81,7 +81,9 @@ impl Value {
                     }
                 };
                 let digits = reader.rest();
-                if !matches!(digits.len(), 4 | 8 | 12 | 16) {
+                // [MS-TDS] 2.2.5.5.1.6 knows 4, 8, 12 and 16 bytes of digits; FreeTDS sends just those that the precision
+                // needs, and SQL Server takes them.
+                if !(1..=16).contains(&digits.len()) {
                     return Err(bad_len(bytes.len()));
                 }
                 let mut magnitude = [0; 16];
@@ -235,4 +237,21 @@ fn vector(reader: &mut Reader<'_>) -> Result<Value, Malformed> {
 
 fn bad_len(len: usize) -> Malformed {
     Malformed::Value { what: "a value's length", value: len as u64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decimal_may_have_as_few_digit_bytes_as_its_precision_needs() {
+        let read = |bytes: &[u8]| {
+            let value = Value::read(&mut Reader::new(bytes, "a test"), &TypeInfo::decimal(10, 2));
+            value.map_err(|malformed| malformed.to_string())
+        };
+        let expected = Value::Decimal(Decimal { negative: false, magnitude: 0x01_0203_0405, scale: 2 });
+        assert_eq!(read(&[6, 1, 5, 4, 3, 2, 1]), Ok(expected.clone()));
+        assert_eq!(read(&[9, 1, 5, 4, 3, 2, 1, 0, 0, 0]), Ok(expected));
+        assert!(read(&[1, 1]).is_err());
+    }
 }
