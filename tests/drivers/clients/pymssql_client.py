@@ -43,7 +43,8 @@ class Pymssql(Driver):
         arguments = error.args[0] if error.args and isinstance(error.args[0], tuple) else error.args
         if len(arguments) >= 2 and isinstance(arguments[0], int) and arguments[0] > 0:
             text = arguments[1].decode() if isinstance(arguments[1], bytes) else str(arguments[1])
-            return [arguments[0], re.split(r"DB-Lib error message", text)[0].strip()]
+            said = re.split(r"DB-Lib error message", text)[0].strip()
+            return [arguments[0], said or " ".join(re.sub(r"\((127\.0\.0\.1|localhost)(:\d+)?\)", "(HOST)", text).split())]
         return None
 
     def bulk(self, connection, table, rows):
@@ -91,9 +92,9 @@ class Pymssql(Driver):
         try:
             hasty.execute_non_query(sql)
             return "not cancelled"
-        except _mssql.MSSQLException:
-            hasty.query_timeout = 20
-            return ["timeout", hasty.execute_scalar("SELECT 'same connection'")]
+        except _mssql.MSSQLException as error:
+            # The library gives the connection up after its timeout.
+            return ["timeout", self.server_error(error)[0], hasty.connected]
         finally:
             hasty.close()
 

@@ -25,6 +25,9 @@ class PythonTds(Driver):
             settings |= {"cafile": Target.authority, "validate_host": True, "enc_login_only": Target.encryption == "login"}
         return pytds.connect(**(settings | changes))
 
+    def binary(self, value):
+        return pytds.Binary(value)
+
     def server_error(self, error):
         if getattr(error, "number", 0):
             return [error.number, error.text]
@@ -49,7 +52,8 @@ class PythonTds(Driver):
 
     def procedure(self, connection, name):
         with connection.cursor() as cursor:
-            cursor.callproc(name, {"@i": 21, "@o": pytds.output(param_type=int)})
+            # The output parameter goes first: the driver's list of outputs is as long as there are outputs.
+            cursor.callproc(name, {"@o": pytds.output(param_type=int), "@i": 21})
             rows = cursor.fetchall()
             return {
                 "rows": [[canonical(v) for v in row] for row in rows],
