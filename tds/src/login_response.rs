@@ -224,10 +224,12 @@ pub fn read(payload: &[u8], version: TdsVersion) -> Result<LoginOutcome, Malform
             found.raw = Bytes::copy_from_slice(payload);
             Ok(LoginOutcome::Accepted(Box::new(found)))
         }
-        (None, Some(continuation)) if !found.messages.iter().any(|message| message.is_error) => {
-            Ok(LoginOutcome::Continue(continuation))
+        _ if found.messages.iter().any(|message| message.is_error) => {
+            Ok(LoginOutcome::Refused(found.messages))
         }
-        _ => Ok(LoginOutcome::Refused(found.messages)),
+        (None, Some(continuation)) => Ok(LoginOutcome::Continue(continuation)),
+        // Neither yes nor no: nobody could be told why there is no login.
+        _ => Err(Malformed::Unexpected { what: "end of the login response", state: "logging in" }),
     }
 }
 
