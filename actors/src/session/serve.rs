@@ -191,8 +191,9 @@ impl Session<'_> {
         let mut at = 0;
         while let Some(piece) = walker.next(&io.link.input[at..]).map_err(protocol)? {
             at += piece.consumed;
-            if piece.header.is_some_and(|header| header.kind == PacketType::ATTENTION) && piece.end_of_message
-            {
+            // A client that breaks the protocol does not wait for its turn first.
+            let kind = piece.header.map(only_requests).transpose().map_err(protocol)?;
+            if kind == Some(PacketType::ATTENTION) && piece.end_of_message {
                 io.link.input.advance(at);
                 return Ok(ControlFlow::Break(Waited::Withdrawn));
             }
@@ -262,7 +263,9 @@ impl Session<'_> {
         let end = Relay::new(relaying, io, server).run().await;
         metrics.returned(lent.elapsed());
         debug!(session = %self.conn.id, lease = ?lease, ?end, "session over");
-        if let Some(exchange) = &io.exchange {
+        // Behind bytes that are no packets nobody knows where the connection stands.
+        let broken = matches!(end, RelayEnd::ClientProtocol(_) | RelayEnd::ServerProtocol(_));
+        if let Some(exchange) = io.exchange.as_ref().filter(|_| !broken) {
             lease.settle(exchange);
         }
         self.conn.server.store(0, Ordering::Relaxed);
@@ -281,15 +284,17 @@ impl Session<'_> {
             }
             RelayEnd::Wished => SessionError::Killed,
         };
+        let quietly = match error {
+            SessionError::ClientProtocol(_) => "the client broke the protocol",
+            SessionError::Killed => "closed by an operator",
+            _ => "the server connection was lost",
+        };
         // Where some of a response went out, an ERROR would land in the middle of a token; where no request
-        // runs, nobody would read it.
+        // runs, nobody would read it, except who has just done something or is closed for no reason of its own.
         let in_response = self.conn.checkpoint.phase() == Phase::Forwarding;
         let unasked = io.exchange.as_ref().is_some_and(Exchange::is_quiet);
-        match error {
-            SessionError::Killed if !in_response => Err(End::Told(error)),
-            _ if in_response || unasked => Err(End::Quiet("the server connection was lost")),
-            error => Err(End::Told(error)),
-        }
+        let listens = !unasked || matches!(error, SessionError::Killed | SessionError::ClientProtocol(_));
+        Err(if listens && !in_response { End::Told(error) } else { End::Quiet(quietly) })
     }
 }
 
@@ -301,8 +306,13 @@ fn protocol(malformed: Malformed) -> End {
 fn first_header(io: &ClientIo) -> Result<Option<PacketHeader>, Malformed> {
     let Some(bytes) = io.link.input.first_chunk::<HEADER_LEN>() else { return Ok(None) };
     let header = PacketHeader::decode(bytes, MAX_PACKET_SIZE)?;
-    if !header.kind.is_request() {
-        return Err(Malformed::Unexpected { what: header.kind.name(), state: "logged in" });
-    }
+    only_requests(header)?;
     Ok(Some(header))
+}
+
+fn only_requests(header: PacketHeader) -> Result<PacketType, Malformed> {
+    if header.kind.is_request() {
+        return Ok(header.kind);
+    }
+    Err(Malformed::Unexpected { what: header.kind.name(), state: "logged in" })
 }
