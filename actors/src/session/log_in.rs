@@ -101,8 +101,7 @@ pub(crate) async fn say_farewell(
     version: TdsVersion,
 ) {
     io.link.queue(&answer::errors(&error.messages(), version, false));
-    // A client that does not read its error has lost it.
-    drop(tokio::time::timeout(context.farewell(), io.link.flush()).await);
+    io.link.say_last_words(context.farewell()).await;
 }
 
 async fn receive_login(

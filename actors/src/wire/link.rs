@@ -243,6 +243,20 @@ impl Link {
         }
     }
 
+    /// Sends what waits and reads what the peer has sent unasked, for at most `wait` and 1 MiB: bytes left unread turn the
+    /// close into a reset, which may destroy what the peer was told last. To be dropped then.
+    pub(crate) async fn say_last_words(&mut self, wait: Duration) {
+        let saying = async {
+            self.flush().await?;
+            if self.check_idle() == IdleCheck::UnexpectedBytes {
+                self.drain().await?;
+            }
+            io::Result::Ok(())
+        };
+        // A peer that does not read in time, or is gone, has lost them.
+        let _ = tokio::time::timeout(wait, saying).await;
+    }
+
     /// Says goodbye: sends what waits (and TLS's close_notify), shuts down, reads to the peer's end for at most `wait` and
     /// 1 MiB, so that the last answer is not lost to a reset. A peer that takes longer is reset.
     pub(crate) async fn close_gracefully(mut self, wait: Duration) {
