@@ -9,6 +9,8 @@ use tdsbouncer_actors::Proxy;
 use tdsbouncer_config::{Bucket, Config, Listener, Pattern};
 use tdsbouncer_sim::{SimHandle, SimOptions, SimServer};
 
+use super::{Client, Who};
+
 pub struct Stage {
     pub server: SimHandle,
     pub proxy: Proxy,
@@ -77,5 +79,14 @@ impl Stage {
             health.clients == 0 && bucket.leased == 0 && bucket.waiting == 0 && settled
         })
         .await;
+    }
+
+    /// After whatever went wrong: nothing is left of it, and the next client is served.
+    pub async fn is_well(&self) {
+        self.until_everybody_left().await;
+        let mut next = Client::connect(self.address, &Who::default()).await;
+        assert_eq!(next.batch("SELECT 42").await.number(), 42);
+        drop(next);
+        self.until_everybody_left().await;
     }
 }
