@@ -56,7 +56,11 @@ fn report(what: &str, mut direct: Vec<f64>, mut proxied: Vec<f64>, mut ratios: V
     let middle = ROUNDS / 2;
     println!(
         "{what:<26} {:>12.0} {:>12.0}   {:.2} ({:.2}-{:.2})",
-        direct[middle], proxied[middle], ratios[middle], ratios[0], ratios[ROUNDS - 1]
+        direct[middle],
+        proxied[middle],
+        ratios[middle],
+        ratios[0],
+        ratios[ROUNDS - 1]
     );
 }
 
