@@ -72,6 +72,10 @@ pub enum Fault {
     NoTransactionEnvChange,
     /// An attention is only looked at when the response is complete.
     AttentionLate,
+    /// An attention is acknowledged by the last DONE of the response that it ends, not in a message of its own. The
+    /// specification allows both; clients must not depend on either, but tiberius 0.13 only understands this one and
+    /// tedious only the other.
+    AttentionInResponse,
     /// An attention is never acknowledged.
     AttentionIgnored,
     /// The connection closes as soon as it is idle: a server that dies between requests.
@@ -110,6 +114,7 @@ impl Fault {
             "reset_fails" => Self::ResetFails,
             "no_transaction_envchange" => Self::NoTransactionEnvChange,
             "attention_late" => Self::AttentionLate,
+            "attention_in_response" => Self::AttentionInResponse,
             "attention_ignored" => Self::AttentionIgnored,
             "drop_when_idle" => Self::DropWhenIdle,
             "stray_bytes" => Self::StrayBytes,

@@ -12,6 +12,8 @@ pub mod engine;
 
 mod bulk;
 mod connection;
+mod ending;
+mod execute;
 mod fault;
 mod fault_call;
 mod login;

@@ -141,6 +141,19 @@ impl<'a> Response<'a> {
 
     /// The last packet of the message; the output is still to be flushed.
     pub(crate) fn finish(mut self) -> std::io::Result<()> {
+        self.end_message()
+    }
+
+    /// The last packet of the message, and behind it the acknowledgement of an attention in a message of its own, as SQL
+    /// Server does: drivers (tedious) wait for the end of the one before they look for the other.
+    pub(crate) fn finish_and_acknowledge(mut self) -> std::io::Result<()> {
+        self.end_message()?;
+        self.packet_id = 0;
+        self.acknowledge_attention();
+        self.end_message()
+    }
+
+    fn end_message(&mut self) -> std::io::Result<()> {
         self.cut_here();
         let room = self.room();
         while self.tokens.len() > room {

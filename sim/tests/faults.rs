@@ -153,6 +153,18 @@ fn an_attention_is_ignored_on_demand() {
 }
 
 #[test]
+fn an_attention_is_acknowledged_in_its_response_on_demand() {
+    let server = server();
+    let mut client = dial(&server).unwrap();
+    client.batch("exec sim_fault 'attention_in_response'");
+    client.send_batch("waitfor delay '00:00:30'", Status::NORMAL);
+    std::thread::sleep(A_WHILE);
+    client.attention();
+    assert_eq!(dones(&client.receive()), [DoneStatus::ATTENTION]);
+    assert_eq!(rows(&client.batch("select 1")), [[Value::Int(1)]]);
+}
+
+#[test]
 fn stray_bytes_follow_a_complete_response() {
     let server = server();
     let mut client = dial(&server).unwrap();
