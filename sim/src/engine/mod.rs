@@ -243,7 +243,7 @@ pub struct SessionStateChange {
     /// fRecoverable: no temp table, cursor, transaction, application lock, security context or other state that only
     /// this connection has.
     pub recoverable: bool,
-    /// The changed states: id and opaque value. Ids are listed in [`state_summary`].
+    /// The changed states: id and opaque value. Ids are listed in [`Session::state_summary`].
     pub states: Vec<(u8, Vec<u8>)>,
 }
 
