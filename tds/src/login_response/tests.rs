@@ -113,10 +113,11 @@ fn a_refusal_in_an_older_form_is_understood() {
 }
 
 #[test]
-fn a_response_without_acknowledgement_is_a_refusal() {
+fn a_response_without_acknowledgement_and_without_an_error_is_malformed() {
     let done = [0xFD, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    assert_eq!(read(&done, TdsVersion::V7_4), Ok(LoginOutcome::Refused(vec![])));
-    assert_eq!(read(&[], TdsVersion::V7_4), Ok(LoginOutcome::Refused(vec![])));
+    let neither = Malformed::Unexpected { what: "end of the login response", state: "logging in" };
+    assert_eq!(read(&done, TdsVersion::V7_4), Err(neither.clone()));
+    assert_eq!(read(&[], TdsVersion::V7_4), Err(neither));
 }
 
 #[test]
