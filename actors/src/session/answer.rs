@@ -7,18 +7,18 @@ use tds::message::write_message;
 use tds::packet::{DEFAULT_PACKET_SIZE, PacketType, Status};
 use tds::server_message::ServerMessage;
 
-/// ERROR messages and the DONE that ends them; `attention` when the client waits for that acknowledgement too.
-pub(crate) fn errors(messages: &[ServerMessage], version: TdsVersion, attention: bool) -> BytesMut {
+/// ERROR messages and the DONE that ends them. Without any: what a request that its client withdrew gets.
+pub(crate) fn errors(messages: &[ServerMessage], version: TdsVersion) -> BytesMut {
     let mut tokens = BytesMut::new();
     for message in messages {
         message.write(&mut tokens, version);
     }
-    let status = if attention { DoneStatus::ERROR.with(DoneStatus::ATTENTION) } else { DoneStatus::ERROR };
-    done(&mut tokens, status, version);
+    done(&mut tokens, DoneStatus::ERROR, version);
     packets(&tokens)
 }
 
-/// The acknowledgement of an attention that no server has to answer any more ([MS-TDS] 3.3.5.9).
+/// The acknowledgement of an attention that no server has to answer any more ([MS-TDS] 3.3.5.9). A message of its
+/// own, behind the response to the request that it stopped: tedious waits for it there, others find it anywhere.
 pub(crate) fn attention_acknowledged(version: TdsVersion) -> BytesMut {
     let mut tokens = BytesMut::new();
     done(&mut tokens, DoneStatus::ATTENTION, version);
@@ -51,9 +51,9 @@ mod tests {
     #[test]
     fn an_error_ends_with_a_done_that_says_so() {
         let message = ServerMessage::error(10928, 16, "tdsbouncer: full", "tdsbouncer");
-        let bytes = errors(&[message], TdsVersion::V7_1, true);
+        let bytes = errors(&[message], TdsVersion::V7_1);
         assert_eq!(bytes[8], 0xAA);
         let done = &bytes[bytes.len() - 9..];
-        assert_eq!(done[..3], [0xFD, 0x22, 0]);
+        assert_eq!(done[..3], [0xFD, 0x02, 0]);
     }
 }

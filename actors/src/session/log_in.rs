@@ -100,7 +100,7 @@ pub(crate) async fn say_farewell(
     error: &SessionError,
     version: TdsVersion,
 ) {
-    io.link.queue(&answer::errors(&error.messages(), version, false));
+    io.link.queue(&answer::errors(&error.messages(), version));
     io.link.say_last_words(context.farewell()).await;
 }
 

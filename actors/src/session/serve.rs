@@ -78,6 +78,7 @@ impl Session<'_> {
                 Waited::ClientGone => return Ok(End::Quiet("the client left while it waited")),
                 Waited::Withdrawn => {
                     let version = self.login.template.client_version;
+                    self.say(io, &answer::errors(&[], version)).await?;
                     self.say(io, &answer::attention_acknowledged(version)).await?;
                 }
                 // The server does not want this login any more: neither do we.
@@ -205,9 +206,11 @@ impl Session<'_> {
     async fn answer_request(&self, io: &mut ClientIo, messages: &[ServerMessage]) -> Result<(), End> {
         let swallowed = self.swallow_request(io).await?;
         let version = self.login.template.client_version;
-        for request in 1..=swallowed.requests {
-            let attention = swallowed.attention && request == swallowed.requests;
-            self.say(io, &answer::errors(messages, version, attention)).await?;
+        for _ in 0..swallowed.requests {
+            self.say(io, &answer::errors(messages, version)).await?;
+        }
+        if swallowed.attention {
+            self.say(io, &answer::attention_acknowledged(version)).await?;
         }
         Ok(())
     }

@@ -226,6 +226,20 @@ impl Client {
         self.send(PacketType::ATTENTION, &[]).await
     }
 
+    /// Reads what ends a request that an attention stopped: its response, if it still comes, and the
+    /// acknowledgement, which may be in it or behind it ([MS-TDS] 3.2.5.9). Returns the request's errors.
+    pub async fn acknowledged(&mut self) -> Vec<ServerMessage> {
+        let mut errors = Vec::new();
+        loop {
+            let response = self.response().await.unwrap();
+            let acknowledged = response.is_attention();
+            errors.extend(response.errors);
+            if acknowledged {
+                return errors;
+            }
+        }
+    }
+
     /// Reads one whole response.
     pub async fn response(&mut self) -> io::Result<Response> {
         let message = match tokio::time::timeout(PATIENCE, self.message()).await {
