@@ -34,6 +34,7 @@ pub mod scan;
 pub mod server_message;
 pub mod session_state;
 pub mod token;
+pub mod tsql;
 pub mod type_info;
 pub mod value;
 pub mod write;
