@@ -77,10 +77,11 @@ impl Link {
     }
 
     /// Waits, without holding a buffer, until [`Link::fill`] has something to do: bytes, the end, or an error. Returns
-    /// at once when received bytes are waiting already. May return early, so follow it with `fill`. Cancel safe.
+    /// at once when received bytes are waiting already; under TLS a part of a record is nothing to do yet, so a caller
+    /// that asks again and again does not spin on it. May return early, so follow it with `fill`. Cancel safe.
     pub(crate) async fn readable(&mut self) {
         let waiting =
-            self.ended || !self.input.is_empty() || self.tls.as_ref().is_some_and(|tls| tls.has_input());
+            self.ended || !self.input.is_empty() || self.tls.as_ref().is_some_and(|tls| tls.has_record());
         if waiting {
             return;
         }
@@ -90,6 +91,11 @@ impl Link {
         }
         // An error here is an error of the next read too, which reports it.
         let _ = self.socket.readable().await;
+    }
+
+    /// True when a part of a TLS record has come, and the peer owes the rest.
+    pub(crate) fn is_inside_record(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.has_input())
     }
 
     /// Hands `from` to the socket as far as it takes it, advancing `from`. Ready when `from` is empty and nothing waits

@@ -101,6 +101,14 @@ impl Tls {
         self.received.len() > self.fed
     }
 
+    /// Whether there is something to do without further bytes: a whole record, or what cannot become one.
+    pub(super) fn has_record(&self) -> bool {
+        match self.next_record() {
+            Ok(record) => record.is_some_and(|record| self.received.len() - self.fed >= record),
+            Err(_) => true,
+        }
+    }
+
     /// Whether the peer said that no more will come (close_notify).
     pub(super) fn peer_closed(&self) -> bool {
         self.peer_closed

@@ -116,6 +116,24 @@ async fn readable_returns_at_once_when_bytes_wait_undecrypted() {
     arrive(&mut server).await;
 }
 
+/// A relay at rest asks again after every fill that came to nothing: with a part of a record it spun for ever.
+#[tokio::test]
+async fn a_part_of_a_record_is_nothing_to_read_yet() {
+    let (mut server, mut client) = tcp().await;
+    start_tls(&mut server, &mut client, Wrapped).await;
+    client.tls.as_mut().unwrap().encrypt(b"request", &mut client.output).unwrap();
+    let mut record = client.output.split();
+    client.end_tls();
+    let mut rest = record.split_off(9);
+    client.write_from(&mut record).await.unwrap();
+    arrive(&mut server).await;
+    assert!(poll_fn(|cx| Poll::Ready(server.poll_fill(cx, 1024))).await.is_pending());
+    assert!(timeout(Duration::from_millis(50), server.readable()).await.is_err(), "half a record");
+    client.write_from(&mut rest).await.unwrap();
+    arrive(&mut server).await;
+    assert_eq!(fill_exactly(&mut server, 7).await, "request");
+}
+
 #[tokio::test]
 async fn bulk_passes_tls_both_ways_and_a_slow_reader_bounds_what_waits() {
     for framing in [Wrapped, Raw] {
