@@ -20,6 +20,10 @@ use crate::wire::Link;
 /// How often a session that is under way looks for silence that lasts too long.
 const CHECK: Duration = Duration::from_secs(1);
 
+/// Less than this between two checks, in bytes, is no progress in the middle of a request: a client that sends a
+/// byte now and then holds a server connection no longer than one that sends nothing.
+const PACE: usize = 64;
+
 /// Why a relay ended.
 #[derive(Debug)]
 pub(crate) enum RelayEnd {
@@ -66,6 +70,8 @@ pub(crate) struct Relay<'a> {
     to_server: BytesMut,
     to_client: BytesMut,
     moved: bool,
+    /// Bytes that the client sent since the last check.
+    received: usize,
     /// When to look for stalls next; `None` while nothing has to be looked at.
     check: Option<Pin<Box<Sleep>>>,
 }
@@ -87,29 +93,36 @@ async fn wait_for(timer: Option<Pin<Box<Sleep>>>) {
 impl<'a> Relay<'a> {
     pub(crate) fn new(of: Relaying<'a>, io: &'a mut ClientIo, server: &'a mut Link) -> Self {
         let (to_server, to_client) = (BytesMut::new(), BytesMut::new());
-        Self { of, io, server, to_server, to_client, moved: false, check: None }
+        Self { of, io, server, to_server, to_client, moved: false, received: 0, check: None }
     }
 
     /// Relays until somebody leaves. Not cancel safe: what was read and not passed on is lost with it, and with
     /// it the lease.
     pub(crate) async fn run(&mut self) -> RelayEnd {
         loop {
-            let end = if self.is_quiet() { self.rest().await } else { self.work().await };
-            if let Some(end) = end {
+            if self.is_quiet()
+                && let Some(end) = self.rest().await
+            {
+                return end;
+            }
+            // Whatever ended the rest: a peer's first bytes may be no more than the beginning of a TLS record, so
+            // waiting for the remainder is work.
+            if let Some(end) = self.work().await {
                 return end;
             }
         }
     }
 
-    /// Nothing is under way. After a while buffers and timer are given back.
+    /// Nothing is under way. Returns once somebody has sent something; after a while buffers and timer are given
+    /// back.
     async fn rest(&mut self) -> Option<RelayEnd> {
         crate::crash_test::point("held-idle", self.of.application);
         let conn = self.of.conn;
         tokio::select! {
             biased;
             () = conn.control.wanted(Wish::End) => return Some(RelayEnd::Wished),
-            () = self.io.link.readable() => return self.move_once().await,
-            () = self.server.readable() => return self.move_once().await,
+            () = self.io.link.readable() => return None,
+            () = self.server.readable() => return None,
             () = wait(&mut self.check) => {}
         }
         self.check = None;
@@ -120,8 +133,8 @@ impl<'a> Relay<'a> {
         tokio::select! {
             biased;
             () = conn.control.wanted(Wish::End) => Some(RelayEnd::Wished),
-            () = self.io.link.readable() => self.move_once().await,
-            () = self.server.readable() => self.move_once().await,
+            () = self.io.link.readable() => None,
+            () = self.server.readable() => None,
             () = wait_for(idle) => Some(RelayEnd::ClientStalled("idle for too long (timeouts.client_idle)")),
         }
     }
@@ -134,7 +147,7 @@ impl<'a> Relay<'a> {
         loop {
             if self.check.as_ref().is_none_or(|check| check.is_elapsed()) {
                 self.check = Some(Box::pin(sleep(CHECK)));
-                self.moved = false;
+                (self.moved, self.received) = (false, 0);
             }
             let mut check = self.check.take();
             let end = tokio::select! {
@@ -147,20 +160,15 @@ impl<'a> Relay<'a> {
             if let Some(end) = end {
                 return end;
             }
-            still = if self.moved { Duration::ZERO } else { still + CHECK };
+            if !self.moved && self.is_quiet() && !self.io.link.is_inside_record() {
+                return None;
+            }
+            let trickles = self.received < PACE && self.waits_for_client();
+            still = if self.moved && !trickles { Duration::ZERO } else { still + CHECK };
             if let Some(end) = self.stalled(still) {
                 return Some(end);
             }
         }
-    }
-
-    /// Moves what can be moved now.
-    async fn move_once(&mut self) -> Option<RelayEnd> {
-        poll_fn(|cx| match self.poll(cx) {
-            Poll::Ready(end) => Poll::Ready(end),
-            Poll::Pending => Poll::Ready(None),
-        })
-        .await
     }
 
     fn stalled(&self, still: Duration) -> Option<RelayEnd> {
@@ -173,9 +181,14 @@ impl<'a> Relay<'a> {
         if exchange.owes_acknowledgement() && still >= self.of.patience.attention {
             return Some(RelayEnd::AttentionUnanswered);
         }
-        let waits_for_client = exchange.is_receiving() && self.to_server.is_empty();
-        (waits_for_client && still >= self.of.patience.request)
+        (self.waits_for_client() && still >= self.of.patience.request)
             .then_some(RelayEnd::ClientStalled("stopped in the middle of a request (timeouts.request)"))
+    }
+
+    /// The client has begun a request and owes the rest of it.
+    fn waits_for_client(&self) -> bool {
+        let receiving = self.io.exchange.as_ref().is_some_and(Exchange::is_receiving);
+        (receiving || self.io.link.is_inside_record()) && self.to_server.is_empty()
     }
 
     /// Moves what can be moved. `Ready(None)`: everything is settled, the client may rest.
@@ -227,6 +240,7 @@ impl<'a> Relay<'a> {
         if self.of.conn.checkpoint.phase() != Phase::Forwarding {
             self.of.conn.checkpoint.enter(Phase::Sent);
         }
+        self.received += self.to_server.len();
         self.of.metrics.bytes_to_server.inc_by(self.to_server.len() as u64);
         let Some(exchange) = &mut self.io.exchange else { return Ok(()) };
         let seen = exchange.sent(&self.to_server).map_err(RelayEnd::ClientProtocol)?;
@@ -281,11 +295,15 @@ impl<'a> Relay<'a> {
             && self.to_client.is_empty()
             && self.io.link.input.is_empty()
             && self.server.input.is_empty()
-            && self.io.exchange.as_ref().is_some_and(Exchange::is_quiet)
+            && self.io.exchange.as_ref().is_none_or(Exchange::is_quiet)
     }
 
     /// A response went out whole. From now on the server connection carries what the request may have left.
     fn settled(&self) {
+        if self.io.exchange.is_none() {
+            // Nobody follows SMP: some response may still be half way.
+            return;
+        }
         self.of.conn.checkpoint.hold(true);
         self.of.conn.checkpoint.enter(Phase::Idle);
     }
