@@ -20,7 +20,7 @@ pub struct Limits {
     pub max_packet: usize,
     /// How much is read at once and passed on, in bytes, per direction of a busy session.
     pub relay_chunk: usize,
-    /// Verified passwords remembered at any moment.
+    /// Verified logins remembered for each bucket.
     pub max_cached_logins: usize,
     /// Principals and addresses whose failed logins are remembered.
     pub max_tracked_failures: usize,
