@@ -12,7 +12,7 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Start the demo: three stand-in SQL Servers and the proxy (ARGS="--port 11433" and the like)
-	$(CARGO) run --locked --quiet --bin tdsbouncer -- demo $(ARGS)
+	$(CARGO) run --locked --bin tdsbouncer -- demo $(ARGS)
 
 build: ## Build the program, optimized: target/release/tdsbouncer
 	$(CARGO) build --locked --release --bin tdsbouncer
