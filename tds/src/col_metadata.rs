@@ -111,6 +111,20 @@ impl ColMetadata {
 
     /// Reads what follows the token byte; none where the server sent no metadata (count FFFF).
     pub fn read(reader: &mut Reader<'_>, dialect: Dialect) -> Result<Option<Self>, Malformed> {
+        Self::read_with(reader, dialect, dialect.is_7_2_or_later())
+    }
+
+    /// Reads what comes after the token in a bulk load ([MS-TDS] 2.2.6.1). There the table of a text or image column is
+    /// one name in every version: so all clients write it and SQL Server reads it, whatever 2.2.7.4 says.
+    pub fn read_of_bulk_load(reader: &mut Reader<'_>, dialect: Dialect) -> Result<Option<Self>, Malformed> {
+        Self::read_with(reader, dialect, false)
+    }
+
+    fn read_with(
+        reader: &mut Reader<'_>,
+        dialect: Dialect,
+        table_in_parts: bool,
+    ) -> Result<Option<Self>, Malformed> {
         let count = reader.u16()?;
         if count == NO_METADATA {
             return Ok(None);
@@ -118,13 +132,22 @@ impl ColMetadata {
         let keys = if dialect.column_encryption > 0 { KeyEntry::read_table(reader)? } else { Vec::new() };
         let mut columns = Vec::new();
         for _ in 0..count {
-            columns.push(Column::read(reader, dialect)?);
+            columns.push(Column::read(reader, dialect, table_in_parts)?);
         }
         Ok(Some(Self { columns, keys }))
     }
 
     /// Writes the token.
     pub fn write(&self, out: &mut impl BufMut, dialect: Dialect) {
+        self.write_with(out, dialect, dialect.is_7_2_or_later());
+    }
+
+    /// Writes the token as a bulk load has it; see [`ColMetadata::read_of_bulk_load`].
+    pub fn write_of_bulk_load(&self, out: &mut impl BufMut, dialect: Dialect) {
+        self.write_with(out, dialect, false);
+    }
+
+    fn write_with(&self, out: &mut impl BufMut, dialect: Dialect, table_in_parts: bool) {
         out.put_u8(TokenKind::COL_METADATA.0);
         let columns = &self.columns[..self.columns.len().min(usize::from(NO_METADATA - 1))];
         out.put_u16_le(columns.len() as u16);
@@ -132,7 +155,7 @@ impl ColMetadata {
             KeyEntry::write_table(&self.keys, out);
         }
         for column in columns {
-            column.write(out, dialect);
+            column.write(out, dialect, table_in_parts);
         }
     }
 
@@ -144,11 +167,12 @@ impl ColMetadata {
 }
 
 impl Column {
-    fn read(reader: &mut Reader<'_>, dialect: Dialect) -> Result<Self, Malformed> {
+    fn read(reader: &mut Reader<'_>, dialect: Dialect, table_in_parts: bool) -> Result<Self, Malformed> {
         let user_type = read_user_type(reader, dialect)?;
         let flags = ColumnFlags(reader.u16()?);
         let type_info = TypeInfo::read(reader, dialect, Place::Column)?;
-        let table = if type_info.is_text_or_image() { Some(read_table_name(reader, dialect)?) } else { None };
+        let table =
+            if type_info.is_text_or_image() { Some(read_table_name(reader, table_in_parts)?) } else { None };
         let crypto = if dialect.column_encryption > 0 && flags.contains(ColumnFlags::ENCRYPTED) {
             Some(Box::new(CryptoMetadata::read(reader, dialect, true)?))
         } else {
@@ -157,13 +181,13 @@ impl Column {
         Ok(Self { user_type, flags, type_info, table, crypto, name: reader.b_varchar()? })
     }
 
-    fn write(&self, out: &mut impl BufMut, dialect: Dialect) {
+    fn write(&self, out: &mut impl BufMut, dialect: Dialect, table_in_parts: bool) {
         write_user_type(self.user_type, out, dialect);
         let encrypted = self.crypto.as_ref().filter(|_| dialect.column_encryption > 0);
         out.put_u16_le(self.flags.with_encrypted(encrypted.is_some()).0);
         self.type_info.write(out, dialect);
         if self.type_info.is_text_or_image() {
-            write_table_name(self.table.as_deref().unwrap_or_default(), out, dialect);
+            write_table_name(self.table.as_deref().unwrap_or_default(), out, table_in_parts);
         }
         if let Some(crypto) = encrypted {
             crypto.write(out, dialect, true);
@@ -187,16 +211,16 @@ pub(crate) fn write_user_type(user_type: u32, out: &mut impl BufMut, dialect: Di
 }
 
 /// TableName: counted parts from TDS 7.2 on, one name before.
-pub(crate) fn read_table_name(reader: &mut Reader<'_>, dialect: Dialect) -> Result<Vec<String>, Malformed> {
-    if !dialect.is_7_2_or_later() {
+pub(crate) fn read_table_name(reader: &mut Reader<'_>, in_parts: bool) -> Result<Vec<String>, Malformed> {
+    if !in_parts {
         return Ok(vec![reader.us_varchar()?]);
     }
     let parts = reader.u8()?;
     (0..parts).map(|_| reader.us_varchar()).collect()
 }
 
-fn write_table_name(parts: &[String], out: &mut impl BufMut, dialect: Dialect) {
-    if !dialect.is_7_2_or_later() {
+fn write_table_name(parts: &[String], out: &mut impl BufMut, in_parts: bool) {
+    if !in_parts {
         write::us_varchar(out, &parts.join("."));
         return;
     }

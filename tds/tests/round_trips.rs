@@ -294,8 +294,12 @@ proptest! {
             }),
         chunks in vec(1usize..50, 1..20),
     ) {
+        let mut metadata = metadata;
+        for table in metadata.columns.iter_mut().filter_map(|column| column.table.as_mut()) {
+            *table = vec![table.join("_")];
+        }
         let mut out = Vec::new();
-        metadata.write(&mut out, dialect);
+        metadata.write_of_bulk_load(&mut out, dialect);
         for row in &rows {
             row::write(&mut out, &metadata.columns, row).unwrap();
         }

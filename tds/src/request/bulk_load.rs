@@ -63,7 +63,7 @@ impl BulkReader {
         }
         let mut reader = Reader::new(&input[1..], "a bulk load");
         let item = match TokenKind(token) {
-            TokenKind::COL_METADATA => match ColMetadata::read(&mut reader, self.dialect) {
+            TokenKind::COL_METADATA => match ColMetadata::read_of_bulk_load(&mut reader, self.dialect) {
                 Ok(None) => Err(Malformed::Unexpected { what: "no metadata", state: "reading a bulk load" }),
                 other => other.map(Option::unwrap_or_default).map(BulkItem::Columns),
             },
