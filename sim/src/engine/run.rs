@@ -382,6 +382,8 @@ impl Session {
         }
         if class <= 10 {
             self.error = if options.iter().any(|o| o == "SETERROR") { number } else { 0 };
+            // SQL Server sends severity 10 as 0, for old clients that take 10 for an error.
+            error.class = if class == 10 { 0 } else { class };
             return emit.message(&error, false);
         }
         self.error = number;

@@ -32,6 +32,10 @@ impl OutColumn {
         if self.identity {
             flags = flags.with(ColumnFlags::IDENTITY);
         }
+        if self.updatable {
+            // What SQL Server says of a table's column in a SELECT; bulk copies leave out columns without it.
+            flags = flags.with(ColumnFlags::UPDATEABLE_UNKNOWN);
+        }
         let table =
             type_info.is_text_or_image().then(|| self.table.clone().map(Vec::from).unwrap_or_default());
         let mut column = Column::new(self.name.clone(), type_info).with_flags(flags);
