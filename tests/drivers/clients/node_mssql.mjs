@@ -2,7 +2,7 @@
 
 import { readFileSync } from 'node:fs';
 import sql from 'mssql';
-import { canonical, check, digest, errorOf, RowsDigest, SMOKE, target } from './canonical.mjs';
+import { canonical, check, digest, errorOf, ofError, RowsDigest, SMOKE, target } from './canonical.mjs';
 
 const encrypted = target.encryption !== 'off';
 const config = (changes = {}) => ({
@@ -89,7 +89,7 @@ await check('cancel.waitfor', async () => {
   try {
     await request.query("WAITFOR DELAY '00:00:30'");
   } catch (error) {
-    said = error.code;
+    said = error.code === 'ECANCEL' ? 'cancelled' : ofError(error);
   }
   return { said, soon: Date.now() - began < 10_000, then: await value("SELECT 'still here' AS v") };
 });

@@ -83,7 +83,7 @@ class FreeTdsOdbc(Odbc):
             cancelled_by_timer(lambda: cursor.execute(sql), cursor.cancel)
             return "not cancelled"
         except self.pyodbc.Error as error:
-            return error.args[0]
+            return {"HY008": "cancelled"}.get(error.args[0], str(error))
 
 
 class MicrosoftOdbc(Odbc):
@@ -93,15 +93,16 @@ class MicrosoftOdbc(Odbc):
         self.module = mssql_python
         mssql_python.pooling(enabled=False)
 
-    def connect(self, autocommit=True, password=None, database=None, timeout=60):
+    def connect(self, autocommit=True, password=None, database=None):
         encryption = {"login": "no", "on": "yes", "strict": "strict"}[Target.encryption]
         connection = self.module.connect(
             f"Server=tcp:{Target.host},{Target.port};UID={Target.user};PWD={{{password or Target.password}}};"
             f"Database={database or Target.database};Encrypt={encryption};TrustServerCertificate=no;"
             "HostnameInCertificate=localhost;ConnectRetryCount=0",
             autocommit=autocommit,
-            timeout=timeout,
+            timeout=20,
         )
+        connection.timeout = 60
         return connection
 
     def server_error(self, error):
@@ -113,7 +114,8 @@ class MicrosoftOdbc(Odbc):
         cursor.close()
 
     def cancel(self, connection, sql):
-        hasty = self.connect(timeout=1)
+        hasty = self.connect()
+        hasty.timeout = 1
         cursor = hasty.cursor()
         try:
             cursor.execute(sql)

@@ -2,7 +2,7 @@
 
 import { readFileSync } from 'node:fs';
 import { Connection, Request, TYPES } from 'tedious';
-import { canonical, check, digest, errorOf, MEGABYTES_16, RowsDigest, SMOKE, target } from './canonical.mjs';
+import { canonical, check, digest, errorOf, MEGABYTES_16, ofError, RowsDigest, SMOKE, target } from './canonical.mjs';
 
 function connect(changes = {}) {
   const encrypted = target.encryption !== 'off';
@@ -26,8 +26,11 @@ function connect(changes = {}) {
     },
   });
   return new Promise((resolve, reject) => {
+    // The error of a failed login has no number: the server's own message comes first, by itself.
+    let said;
+    connection.on('errorMessage', (message) => (said ??= message));
     connection.on('error', () => {});
-    connection.connect((error) => (error ? reject(error) : resolve(connection)));
+    connection.connect((error) => (error ? reject(said ?? error) : resolve(connection)));
   });
 }
 
@@ -226,7 +229,7 @@ await smoke('cancel.waitfor', async () => {
   try {
     await run(connection, "WAITFOR DELAY '00:00:30'", { started: () => setTimeout(() => connection.cancel(), 500) });
   } catch (error) {
-    said = error.code;
+    said = error.code === 'ECANCEL' ? 'cancelled' : ofError(error);
   }
   return { said, soon: Date.now() - began < 10_000, then: await value("SELECT 'still here' AS v") };
 });
