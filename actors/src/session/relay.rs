@@ -173,7 +173,7 @@ impl<'a> Relay<'a> {
 
     fn stalled(&self, still: Duration) -> Option<RelayEnd> {
         let exchange = self.io.exchange.as_ref()?;
-        if !self.to_client.is_empty() {
+        if !self.to_client.is_empty() || self.io.link.has_output() {
             let limit = self.of.patience.client_write?;
             return (still >= limit)
                 .then_some(RelayEnd::ClientStalled("reads nothing (timeouts.client_write)"));
@@ -216,6 +216,14 @@ impl<'a> Relay<'a> {
     /// Client to server. `Ready(None)`: something moved.
     fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<Option<RelayEnd>> {
         if self.to_server.is_empty() {
+            if self.server.has_output() {
+                // Encrypted, and not yet taken by the socket: nobody else would send it.
+                return match self.server.poll_flush(cx) {
+                    Poll::Ready(Ok(())) => Poll::Ready(None),
+                    Poll::Ready(Err(error)) => Poll::Ready(Some(RelayEnd::ServerGone(error.to_string()))),
+                    Poll::Pending => Poll::Pending,
+                };
+            }
             if self.io.link.input.is_empty() {
                 match self.io.link.poll_fill(cx, self.of.chunk) {
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Some(RelayEnd::ClientGone)),
@@ -252,6 +260,13 @@ impl<'a> Relay<'a> {
     /// Server to client. `Ready(None)`: something moved.
     fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<Option<RelayEnd>> {
         if self.to_client.is_empty() {
+            if self.io.link.has_output() {
+                return match self.io.link.poll_flush(cx) {
+                    Poll::Ready(Ok(())) => Poll::Ready(None),
+                    Poll::Ready(Err(_)) => Poll::Ready(Some(RelayEnd::ClientGone)),
+                    Poll::Pending => Poll::Pending,
+                };
+            }
             if self.server.input.is_empty() {
                 match self.server.poll_fill(cx, self.of.chunk) {
                     Poll::Ready(Ok(0)) => {
@@ -293,6 +308,8 @@ impl<'a> Relay<'a> {
     fn is_quiet(&self) -> bool {
         self.to_server.is_empty()
             && self.to_client.is_empty()
+            && !self.server.has_output()
+            && !self.io.link.has_output()
             && self.io.link.input.is_empty()
             && self.server.input.is_empty()
             && self.io.exchange.as_ref().is_none_or(Exchange::is_quiet)
@@ -306,5 +323,62 @@ impl<'a> Relay<'a> {
         }
         self.of.conn.checkpoint.hold(true);
         self.of.conn.checkpoint.enter(Phase::Idle);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tds::TdsVersion;
+    use tds::handshake::TlsFraming;
+    use tds::message::write_message;
+    use tds::packet::{PacketType, Status};
+    use tdsbouncer_config::Listener;
+
+    use super::super::client_conn::SessionId;
+    use super::*;
+    use crate::metrics::Metrics;
+    use crate::wire::{Socket, pair};
+
+    const PATIENCE: Patience = Patience {
+        request: Duration::from_secs(60),
+        client_write: None,
+        client_idle: None,
+        attention: Duration::from_secs(60),
+    };
+
+    /// The far end of the server's side has taken little of what TLS encrypted when the client's last byte is read:
+    /// the remainder goes out although nothing follows it.
+    #[tokio::test]
+    async fn what_tls_has_encrypted_is_sent_although_nothing_follows() {
+        let (near, far) = tokio::io::duplex(128 * 1024);
+        let listener = Arc::new(Listener::new("main", 0));
+        let peer = "127.0.0.1:1".parse().unwrap();
+        let conn = ClientConn::new(SessionId(1), Socket::Memory(near), peer, listener, None, false);
+        let mut io = Arc::clone(&conn.io).lock_owned().await;
+        io.exchange = Some(Exchange::new(32_767, TdsVersion::V7_4));
+        let (mut server, mut server_far) = pair::memory(2048);
+        pair::start_tls(&mut server_far, &mut server, TlsFraming::Wrapped).await;
+        let mut client = Link::new(Socket::Memory(far));
+        let mut request = BytesMut::new();
+        write_message(&mut request, PacketType::SQL_BATCH, Status::NORMAL, 0, 4096, &[7; 40_000]);
+        let expected = request.clone();
+        client.write_from(&mut request).await.unwrap();
+        let metrics = Metrics::new("test").bucket("b");
+        let of =
+            Relaying { conn: &conn, metrics: &metrics, patience: PATIENCE, chunk: 1 << 20, application: "" };
+        let mut relay = Relay::new(of, &mut io, &mut server);
+        let reading = async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            while server_far.input.len() < expected.len() {
+                server_far.fill(64 * 1024).await.unwrap();
+            }
+        };
+        tokio::select! {
+            end = relay.run() => panic!("the relay ended: {end:?}"),
+            read = tokio::time::timeout(Duration::from_secs(10), reading) => read.expect("all of it arrives"),
+        }
+        assert_eq!(server_far.input, expected);
     }
 }

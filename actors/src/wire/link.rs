@@ -93,6 +93,11 @@ impl Link {
         let _ = self.socket.readable().await;
     }
 
+    /// True while accepted bytes wait for the socket: [`Link::poll_flush`] sends them, nothing else does.
+    pub(crate) fn has_output(&self) -> bool {
+        !self.output.is_empty()
+    }
+
     /// True when a part of a TLS record has come, and the peer owes the rest.
     pub(crate) fn is_inside_record(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.has_input())
