@@ -12,6 +12,7 @@ pub mod engine;
 
 mod bulk;
 mod connection;
+mod down_level;
 mod ending;
 mod execute;
 mod fault;

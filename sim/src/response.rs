@@ -18,6 +18,7 @@ use tds::type_info::TypeInfo;
 use tds::value::{Unfit, Value};
 use tds::{row, write};
 
+use crate::down_level;
 use crate::engine::{BrowseColumn, Output, SessionStateChange, Watch};
 use crate::watcher::Watcher;
 use crate::wire::{FLUSH_AT, SharedWire, lock};
@@ -68,7 +69,9 @@ pub(crate) struct Response<'a> {
     format: Format,
     harm: Harm,
     tokens: BytesMut,
+    /// As the client was told.
     columns: ColMetadata,
+    engine_columns: Vec<Column>,
     packet_id: u8,
     /// Bytes of tokens that have become packets.
     packed: usize,
@@ -94,6 +97,7 @@ impl<'a> Response<'a> {
             harm,
             tokens: BytesMut::new(),
             columns: ColMetadata::default(),
+            engine_columns: Vec::new(),
             packet_id: 0,
             packed: 0,
             state_sequence,
@@ -271,14 +275,18 @@ impl<'a> Response<'a> {
 
 impl Output for Response<'_> {
     fn columns(&mut self, columns: &[Column]) -> ControlFlow<()> {
-        self.columns = ColMetadata { columns: columns.to_vec(), ..ColMetadata::default() };
+        let version = self.format.dialect.version;
+        let shown = columns.iter().map(|column| down_level::column(column, version)).collect();
+        self.columns = ColMetadata { columns: shown, ..ColMetadata::default() };
         self.columns.write(&mut self.tokens, self.format.dialect);
+        self.engine_columns = columns.to_vec();
         self.told()
     }
 
     fn row(&mut self, values: &[Value]) -> ControlFlow<()> {
         let start = self.tokens.len();
-        match row::write(&mut self.tokens, &self.columns.columns, values) {
+        let values = down_level::row(values, &self.engine_columns, self.format.dialect.version);
+        match row::write(&mut self.tokens, &self.columns.columns, &values) {
             Ok(()) => self.told(),
             Err(unfit) => {
                 self.tokens.truncate(start);
