@@ -20,7 +20,6 @@ class Program:
     def __init__(self):
         self.place = tempfile.mkdtemp(prefix="tdsbouncer-freetds-")
         version = {"tds70": "7.0", "tds71": "7.1", "tds72": "7.2", "tds73": "7.3"}.get(Target.encryption, "7.4")
-        self.old = version in ("7.0", "7.1", "7.2")
         settings = [
             f"[{SERVER}]",
             f"host = {Target.host}",
@@ -106,14 +105,13 @@ def queries(program, text_only):
     table = Target.table
     checks = Checks(lambda error: None)
     run = checks.run
-    newer = ("date", "time", "datetime2", "datetimeoffset") if program.old else ()
 
     run("greeting", lambda: bool(GREETING.search(program.raw("SELECT 1")[1])))
     run("session", lambda: program.answer("SELECT DB_NAME(), SUSER_SNAME(), @@TRANCOUNT"))
     for name, sql_type, literal, _ in SMOKE["types"]:
-        if name not in newer and name not in text_only:
+        if name not in text_only:
             run(f"type.{name}", lambda t=sql_type, v=literal: program.answer(f"SELECT CAST({v} AS {t}) AS v"))
-    nulls = [t for n, t, _, _ in SMOKE["types"] if n not in newer and n not in text_only]
+    nulls = [t for n, t, _, _ in SMOKE["types"] if n not in text_only]
     run("null", lambda: program.answer(*(f"SELECT CAST(NULL AS {t}) AS v" for t in nulls)))
     run("parameter.out", lambda: program.answer(
         "DECLARE @r int; EXEC sp_executesql N'SET @o = @i * 2', N'@i int, @o int OUTPUT', @i = 21, @o = @r OUTPUT; SELECT @r AS r"
