@@ -95,10 +95,12 @@ class Pymssql(Driver):
         try:
             hasty.execute_non_query(sql)
             return "not cancelled"
-        except _mssql.MSSQLException as error:
+        except _mssql.MSSQLException:
             # The library gives the connection up after its timeout.
-            return ["timeout", self.server_error(error)[0], hasty.connected]
+            return ["timeout", "connected" if hasty.connected else "given up"]
         finally:
+            # The timeout is the whole process's.
+            hasty.query_timeout = 60
             hasty.close()
 
 
