@@ -91,10 +91,21 @@ pub struct Bucket {
 }
 
 /// When a server connection may change hands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PoolMode {
+    /// After a request or transaction that left nothing on it that belongs to its client.
+    Transaction,
     /// When its client leaves.
     Session,
+}
+
+impl From<mirror::PoolMode> for PoolMode {
+    fn from(mode: mirror::PoolMode) -> Self {
+        match mode {
+            mirror::PoolMode::Transaction => Self::Transaction,
+            mirror::PoolMode::Session => Self::Session,
+        }
+    }
 }
 
 /// Who checks the client's password, and as whom server connections log in.
@@ -146,7 +157,7 @@ impl Bucket {
             server_names: Vec::new(),
             users: Vec::new(),
             default: false,
-            pool_mode: PoolMode::Session,
+            pool_mode: PoolMode::from(from.pool_mode),
             auth: BucketAuth::Passthrough,
             server_tls: ServerTls::off(),
             max_clients: limit(from.max_clients),
@@ -192,10 +203,6 @@ impl Bucket {
         let databases = patterns(&from.databases, &path("databases"), check);
         let server_names = patterns(&from.server_names, &path("server_names"), check);
         let users = patterns(&from.users, &path("users"), check);
-        if from.pool_mode == mirror::PoolMode::Transaction {
-            let problem = Problem::new(path("pool_mode"), "not available yet in this version");
-            check.problem(problem.hint("use \"session\""));
-        }
         let auth = auth(from, at, check);
         let server_tls = ServerTls::check(&from.server_tls, &path("server_tls"), check);
         if from.min_idle > from.max_connections.max(1) {
@@ -238,6 +245,7 @@ impl Bucket {
             server_names,
             users,
             default: from.default,
+            pool_mode: PoolMode::from(from.pool_mode),
             auth: auth?,
             server_tls: server_tls?,
             max_clients: limit(from.max_clients),

@@ -19,6 +19,7 @@ impl Config {
             rows.add(&at, "host", &bucket.host);
             rows.add(&at, "port", bucket.port);
             rows.add(&at, "max_connections", bucket.max_connections);
+            rows.add(&at, "pool_mode", debug(bucket.pool_mode));
             rows.add(&at, "queue_limit", bucket.queue_limit);
             rows.add(&at, "acquire_timeout", duration::show(bucket.acquire_timeout));
             rows.add(&at, "min_idle", bucket.min_idle);

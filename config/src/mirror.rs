@@ -146,7 +146,7 @@ impl Default for Bucket {
             default: false,
             port: 1433,
             max_connections: 0,
-            pool_mode: PoolMode::Session,
+            pool_mode: PoolMode::Transaction,
             auth: AuthMode::Passthrough,
             service_user: String::new(),
             service_password: String::new(),
@@ -172,8 +172,8 @@ impl Default for Bucket {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PoolMode {
-    Session,
     Transaction,
+    Session,
 }
 
 /// `buckets.auth`

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::Path;
-use tdsbouncer_config::{BucketAuth, Config, Outside, Problems, ServerTlsMode};
+use tdsbouncer_config::{BucketAuth, Config, Outside, PoolMode, Problems, ServerTlsMode};
 
 /// A world made of what the test says.
 #[derive(Default)]
@@ -59,6 +59,34 @@ fn a_short_file_with_defaults_for_all_buckets_is_enough() {
 }
 
 #[test]
+fn connections_change_hands_by_transaction_unless_the_defaults_or_the_bucket_say_otherwise() {
+    let modes = |defaults: &str| {
+        let text = format!(
+            r#"
+listeners = [{{ tls = {{ mode = "off" }} }}]
+[defaults]
+max_connections = 10
+server_tls = {{ mode = "off" }}
+{defaults}
+[[buckets]]
+name = "one"
+host = "sql1"
+databases = ["one"]
+[[buckets]]
+name = "two"
+host = "sql2"
+default = true
+pool_mode = "transaction"
+"#
+        );
+        let config = parse(&text).expect("it is valid");
+        config.buckets.iter().map(|bucket| bucket.pool_mode).collect::<Vec<_>>()
+    };
+    assert_eq!(modes(""), [PoolMode::Transaction, PoolMode::Transaction]);
+    assert_eq!(modes(r#"pool_mode = "session""#), [PoolMode::Session, PoolMode::Transaction]);
+}
+
+#[test]
 fn every_problem_is_told_at_once_with_line_path_value_and_hint() {
     let told = problems(
         r#"
@@ -83,7 +111,6 @@ server_tls = { mode = "off" }
 name = "one"
 max_connections = "many"
 databases = ["ONE", ""]
-pool_mode = "transaction"
 server_tls = { trust_server_certificate = true }
 
 [limits]
@@ -100,14 +127,13 @@ kind = "redis"
         "line 9: defaults.keepalive.idle = \"0s\": must be at least 1s",
         "line 13: buckets[0].host = \"sql1:1433\": must be a host name or an address alone (the port has a key of its own; an instance name has to be looked up first)",
         "line 14: buckets[0].max_connections = 0: must be at least 1",
-        "line 16: buckets[0].pool_mode = \"sesion\": must be one of \"session\", \"transaction\" (did you mean session?)",
+        "line 16: buckets[0].pool_mode = \"sesion\": must be one of \"transaction\", \"session\" (did you mean session?)",
         "line 19: buckets[1].host: must be given",
         "line 20: buckets[1].name = \"one\": is the name of another bucket too",
         "line 21: buckets[1].max_connections = \"many\": invalid type: string \"many\", expected u32",
         "line 22: buckets[1].databases[1] = \"\": must have 1 to 128 characters",
-        "line 23: buckets[1].pool_mode = \"transaction\": not available yet in this version (use \"session\")",
-        "line 27: limits.max_packet = \"64KiB\": must be at most 32767B",
-        "line 30: coordinator.kind = \"redis\": not available yet in this version (use \"local\" and run one proxy per bucket)",
+        "line 26: limits.max_packet = \"64KiB\": must be at most 32767B",
+        "line 29: coordinator.kind = \"redis\": not available yet in this version (use \"local\" and run one proxy per bucket)",
     ];
     assert_eq!(told, expected, "\n{}", told.join("\n"));
 }
