@@ -173,7 +173,7 @@ impl Actor for BucketActor {
                 state.queue(template, Want::Borrow, since, deadline, Waiter::Borrow(reply));
             }
             BucketMsg::Verify { template, since, deadline, reply } => {
-                state.queue(template, Want::Verify, since, deadline, Waiter::Verify(reply));
+                state.verify(template, since, deadline, reply);
             }
             BucketMsg::AcquireSlot { template, since, deadline, reply } => {
                 state.queue(template, Want::Slot, since, deadline, Waiter::Slot(reply));
@@ -213,6 +213,20 @@ impl Actor for BucketActor {
 }
 
 impl BucketState {
+    fn verify(
+        &mut self,
+        template: Arc<LoginTemplate>,
+        since: Instant,
+        deadline: Instant,
+        reply: RpcReplyPort<Result<Arc<LoginResponse>, AcquireError>>,
+    ) {
+        // Who asked while the answer to an equal login was on its way needs no login of its own.
+        match self.handle.shared().verified.lookup(&template.key) {
+            Some(response) => drop(reply.send(Ok(response))),
+            None => self.queue(template, Want::Verify, since, deadline, Waiter::Verify(reply)),
+        }
+    }
+
     fn queue(
         &mut self,
         template: Arc<LoginTemplate>,
