@@ -23,6 +23,7 @@ pub mod tls_wrap;
 // Tokens, types and requests.
 pub mod col_metadata;
 pub mod done;
+pub mod edit;
 pub mod env_change;
 pub mod feature;
 pub mod read;
