@@ -87,7 +87,12 @@ async fn talk(wire: &SharedWire, mut seat: Seat, shared: &Arc<Shared>) -> Result
     };
     let reader = MessageReader::new(MAX_PACKET_SIZE, shared.options.max_request);
     let mut conversation = Conversation::new(wire, seat, shared, logged_in);
-    converse(wire, reader, &mut conversation).await
+    let end = converse(wire, reader, &mut conversation).await;
+    if conversation.ends_slowly() {
+        // It may have to wait for others' locks: not on the thread that looks after their sockets.
+        let _ = tokio::task::spawn_blocking(move || drop(conversation)).await;
+    }
+    end
 }
 
 /// Answers messages until the connection ends.

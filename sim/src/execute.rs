@@ -94,10 +94,11 @@ pub(crate) fn reset_session(
     status: Status,
     fault: Option<Fault>,
     kind: ServerKind,
+    cancel: &Cancel,
 ) {
     let keep_transaction = status.contains(Status::RESET_CONNECTION_SKIP_TRAN);
     if fault != Some(Fault::ResetLeavesEverything) {
-        let report = session.reset(keep_transaction);
+        let report = session.reset(keep_transaction, cancel);
         if let Some(descriptor) = report.rolled_back {
             let change = EnvChange::RollbackTransaction(descriptor);
             let _ = response.env_change(&change);

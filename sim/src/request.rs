@@ -56,6 +56,11 @@ impl Conversation {
         self.seat.entry.clone()
     }
 
+    /// Whether the session's end may have to wait for other sessions.
+    pub(crate) fn ends_slowly(&self) -> bool {
+        self.session.ends_slowly()
+    }
+
     /// The first armed fault that `pick` wants, of this connection or of the whole server.
     fn strike<T>(&self, pick: impl Fn(&Fault) -> Option<T>) -> Option<T> {
         self.faults
@@ -181,7 +186,7 @@ impl Conversation {
             }
             count(&self.seat.counters().resets);
             self.seat.entry.resets.fetch_add(1, Ordering::Relaxed);
-            reset_session(&mut self.session, &mut response, status, reset_fault, options.kind);
+            reset_session(&mut self.session, &mut response, status, reset_fault, options.kind, &cancel);
             if options.kind == ServerKind::Babelfish {
                 // What came together with a resetting request is lost there.
                 lock(&self.wire).input.clear();

@@ -94,7 +94,8 @@ impl Watcher {
     }
 
     /// A request that takes longer stops being a guest on the runtime's thread: another thread gets its worker, and looks
-    /// after the sockets of all others. Returns when the runtime is seen to go on.
+    /// after the sockets of all others. Returns when the runtime is seen to go on, however long a busy machine takes for
+    /// it: a worker that comes back to the request would be lost to all others until the request's end.
     fn hand_over(&self) {
         if self.handed_over.swap(true, Ordering::Relaxed) {
             return;
@@ -102,10 +103,10 @@ impl Watcher {
         let (going_on, seen) = std::sync::mpsc::sync_channel(1);
         tokio::task::block_in_place(|| {
             self.runtime.spawn(async move {
-                // Nobody waits any longer if this comes late.
                 let _ = going_on.send(());
             });
-            let _ = seen.recv_timeout(LOOK_EVERY);
+            // A runtime that shuts down drops the sender.
+            let _ = seen.recv();
         });
     }
 

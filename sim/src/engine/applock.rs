@@ -1,6 +1,6 @@
 //! Application locks: sp_getapplock, sp_releaseapplock, APPLOCK_MODE.
 
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Cancel;
@@ -63,11 +63,48 @@ struct Held {
 /// Every application lock of the instance.
 #[derive(Debug, Default)]
 pub(super) struct AppLocks {
-    held: Mutex<Vec<Held>>,
-    bell: Condvar,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    held: Vec<Held>,
+    /// How to wake who waits, by session.
+    waiting: Vec<(u16, Cancel)>,
+}
+
+impl State {
+    fn take(&mut self, spid: u16, database: &str, resource: &str, mode: Mode, transaction: bool) {
+        let own = self.held.iter_mut().find(|h| {
+            h.spid == spid
+                && h.database == database
+                && h.resource == resource
+                && h.mode == mode
+                && h.transaction == transaction
+        });
+        match own {
+            Some(own) => own.count += 1,
+            None => self.held.push(Held {
+                database: database.into(),
+                resource: resource.into(),
+                spid,
+                mode,
+                transaction,
+                count: 1,
+            }),
+        }
+    }
+
+    fn wake_all(&self) {
+        self.waiting.iter().for_each(|waiting| waiting.1.nudge());
+    }
 }
 
 impl AppLocks {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Takes a lock; the flag says whether it had to wait.
     #[expect(clippy::too_many_arguments, reason = "sp_getapplock has as many")]
     pub(super) fn acquire(
@@ -81,52 +118,36 @@ impl AppLocks {
         cancel: &Cancel,
     ) -> (Waited, bool) {
         let deadline = Instant::now() + limit;
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let mut had_to_wait = false;
-        loop {
-            let blocked = held.iter().any(|h| {
+        let waited = loop {
+            // In this order: whoever has just been told to stop, or is late, may still find the lock free.
+            let late = had_to_wait && (cancel.rest(deadline) || Instant::now() >= deadline);
+            let mut state = self.state();
+            let blocked = state.held.iter().any(|h| {
                 h.spid != spid && h.database == database && h.resource == resource && !h.mode.compatible(mode)
             });
             if !blocked {
-                let own = held.iter_mut().find(|h| {
-                    h.spid == spid
-                        && h.database == database
-                        && h.resource == resource
-                        && h.mode == mode
-                        && h.transaction == transaction
-                });
-                match own {
-                    Some(own) => own.count += 1,
-                    None => held.push(Held {
-                        database: database.into(),
-                        resource: resource.into(),
-                        spid,
-                        mode,
-                        transaction,
-                        count: 1,
-                    }),
-                }
-                return (Waited::Granted, had_to_wait);
+                state.take(spid, database, resource, mode, transaction);
+                break Waited::Granted;
             }
-            had_to_wait = true;
-            if cancel.is_cancelled() {
-                return (Waited::Cancelled, true);
+            if late {
+                break if cancel.is_cancelled() { Waited::Cancelled } else { Waited::TimedOut };
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return (Waited::TimedOut, true);
+            if !had_to_wait {
+                state.waiting.push((spid, cancel.clone()));
+                had_to_wait = true;
             }
-            let (again, _) = self
-                .bell
-                .wait_timeout(held, left.min(Duration::from_millis(20)))
-                .unwrap_or_else(PoisonError::into_inner);
-            held = again;
+        };
+        if had_to_wait {
+            self.state().waiting.retain(|waiting| waiting.0 != spid);
         }
+        (waited, had_to_wait)
     }
 
     /// Gives one hold back; false if there was none.
     pub(super) fn release(&self, spid: u16, database: &str, resource: &str, transaction: bool) -> bool {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
+        let held = &mut state.held;
         let Some(at) = held.iter().position(|h| {
             h.spid == spid && h.database == database && h.resource == resource && h.transaction == transaction
         }) else {
@@ -135,22 +156,27 @@ impl AppLocks {
         held[at].count -= 1;
         if held[at].count == 0 {
             held.remove(at);
-            self.bell.notify_all();
+            state.wake_all();
         }
         true
     }
 
     /// Gives back what a session's transaction owns, or everything of the session.
     pub(super) fn release_all(&self, spid: u16, only_transaction: bool) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.retain(|h| h.spid != spid || only_transaction && !h.transaction);
-        self.bell.notify_all();
+        let mut state = self.state();
+        let before = state.held.len();
+        state.held.retain(|h| h.spid != spid || only_transaction && !h.transaction);
+        if state.held.len() < before {
+            state.wake_all();
+        }
     }
 
     /// The mode in which a session holds a resource.
     pub(super) fn mode(&self, spid: u16, database: &str, resource: &str, transaction: bool) -> Option<Mode> {
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.iter()
+        let state = self.state();
+        state
+            .held
+            .iter()
             .find(|h| {
                 h.spid == spid
                     && h.database == database
@@ -162,6 +188,6 @@ impl AppLocks {
 
     /// Whether a session holds any lock as its session.
     pub(super) fn holds_any(&self, spid: u16) -> bool {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|h| h.spid == spid)
+        self.state().held.iter().any(|h| h.spid == spid)
     }
 }

@@ -304,7 +304,7 @@ impl Session {
 
     /// COLMETADATA of what a statement would answer, if its first statement is a query that can be bound now.
     fn describe(&mut self, definitions: &str, text: &str) -> Option<Vec<OutColumn>> {
-        let statements = parse::batch(text).ok()?;
+        let statements = self.engine.parse(text).ok()?;
         let params = parse::parameters(definitions).ok()?;
         self.enter_frame("");
         for param in &params {
@@ -349,7 +349,7 @@ impl Session {
             }
             "sp_prepare" => {
                 let statement = text(2);
-                parse::batch(&statement)?;
+                self.engine.parse(&statement)?;
                 let handle = self.prepare(text(1), statement.clone(), false);
                 if let Some(columns) = self.describe(&text(1), &statement) {
                     emit.columns(&columns)?;
@@ -369,7 +369,7 @@ impl Session {
                     self.prepared.remove(&old);
                 }
                 let statement = text(2);
-                parse::batch(&statement)?;
+                self.engine.parse(&statement)?;
                 let handle = self.prepare(text(1), statement.clone(), false);
                 let mut answer =
                     self.execute_text(&statement, &text(1), args.get(3..).unwrap_or_default(), 3, emit)?;
@@ -407,7 +407,7 @@ impl Session {
             )?,
             "sp_cursorprepare" => {
                 let statement = text(2);
-                parse::batch(&statement)?;
+                self.engine.parse(&statement)?;
                 let handle = self.prepare(text(1), statement, true);
                 Answer { status: 0, outputs: vec![(0, SqlType::INT, Datum::Int(handle))] }
             }
@@ -485,7 +485,7 @@ impl Session {
         } else {
             (definitions, values)
         };
-        let statements = parse::batch(text)?;
+        let statements = self.engine.parse(text)?;
         let query = statements
             .iter()
             .find_map(|s| if let Body::Select(query) = &s.body { Some(query.clone()) } else { None });
@@ -593,7 +593,7 @@ impl Session {
 
     /// What sp_describe_first_result_set and FMTONLY would say.
     pub(super) fn describe_text(&mut self, text: &str, definitions: &str) -> Result<Vec<OutColumn>, Stop> {
-        parse::batch(text)?;
+        self.engine.parse(text)?;
         Ok(self.describe(definitions, text).unwrap_or_default())
     }
 }

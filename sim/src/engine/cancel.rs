@@ -28,6 +28,9 @@ struct Shared {
     watch: Option<Arc<dyn Watch>>,
 }
 
+/// The longest that a nudge can go unnoticed where no [`Watch`] remembers it.
+const MOMENT: Duration = Duration::from_millis(20);
+
 const CANCELLED: u8 = 1;
 const KILLED: u8 = 2;
 
@@ -81,6 +84,31 @@ impl Cancel {
 
     pub(super) fn is_killed(&self) -> bool {
         self.shared.state.load(Ordering::Relaxed) & KILLED != 0
+    }
+
+    /// Ends a running [`Cancel::rest`] early; from any thread.
+    pub(super) fn nudge(&self) {
+        let _held = self.shared.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        self.shared.bell.notify_all();
+        if let Some(watch) = &self.shared.watch {
+            watch.wake();
+        }
+    }
+
+    /// Waits once, until `deadline`, a [`Cancel::nudge`] or the flag: whoever waits for something looks again then. The
+    /// thread is not the runtime's meanwhile. True if the flag was set.
+    pub(super) fn rest(&self, deadline: Instant) -> bool {
+        if self.is_cancelled() {
+            return true;
+        }
+        if let Some(watch) = self.watch() {
+            return self.obey(watch.wait(deadline));
+        }
+        let held = self.shared.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        // A nudge may have come before the lock was had: no longer than a moment.
+        let left = deadline.saturating_duration_since(Instant::now()).min(MOMENT);
+        drop(self.shared.bell.wait_timeout(held, left).unwrap_or_else(PoisonError::into_inner));
+        self.is_cancelled()
     }
 
     /// Waits until `deadline` or until the flag is set; true if it was set.

@@ -203,6 +203,11 @@ pub(super) fn list(connection: &Connection, database: &str) -> rusqlite::Result<
     Ok(objects)
 }
 
+/// Whether the session has temporary tables.
+pub(super) fn has_temporary(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM temp.sys_temp)")?.query_row([], |row| row.get(0))
+}
+
 /// Writes an object, new or changed.
 pub(super) fn store(connection: &Connection, object: &Object) -> rusqlite::Result<()> {
     let def =

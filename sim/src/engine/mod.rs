@@ -56,6 +56,7 @@ mod run;
 mod server;
 mod session;
 mod settings;
+mod storage;
 mod system_views;
 mod transaction;
 mod types;

@@ -113,7 +113,7 @@ impl Session {
                 Answer::ok()
             }
             "sp_reset_connection" => {
-                let report = self.reset(false);
+                let report = self.reset(false, &self.cancel.clone());
                 if let Some(descriptor) = report.rolled_back {
                     emit.env_change(&tds::env_change::EnvChange::RollbackTransaction(descriptor))?;
                 }

@@ -10,7 +10,7 @@ use super::datetime;
 use super::datum::Datum;
 use super::emit::{Emit, Stop};
 use super::message_text::{Reach, SqlError, no_database, undeclared, unsupported};
-use super::parse::{self, Body, Declaration, FetchHow, Stmt, TranName};
+use super::parse::{Body, Declaration, FetchHow, Stmt, TranName};
 use super::session::Session;
 use super::types::{Kind, MAX, SqlType};
 use super::wire_types::OutColumn;
@@ -30,7 +30,7 @@ const MAX_NESTING: usize = 32;
 impl Session {
     /// Runs the text of a batch in its own frame.
     pub(super) fn run_text(&mut self, text: &str, emit: &mut Emit<'_>) -> Result<(), Stop> {
-        let statements = parse::batch(text)?;
+        let statements = self.engine.parse(text)?;
         if self.settings.parseonly && !text.to_ascii_uppercase().contains("PARSEONLY") {
             return Ok(());
         }
@@ -630,7 +630,7 @@ impl Session {
         variables: Vec<(String, SqlType, Datum)>,
         emit: &mut Emit<'_>,
     ) -> Result<Vec<(String, SqlType, Datum)>, Stop> {
-        let statements = parse::batch(text)?;
+        let statements = self.engine.parse(text)?;
         let (_, values) = self.scoped("", &statements, variables, emit)?;
         Ok(values)
     }

@@ -10,8 +10,11 @@ use rusqlite::Connection;
 
 use super::applock::AppLocks;
 use super::gate::Gate;
+use super::message_text::SqlError;
+use super::parse::{self, Stmt};
 use super::session::Session;
 use super::settings::find_language;
+use super::storage::Spare;
 use super::{Cancel, EngineError, EngineOptions, SessionOptions, catalog};
 
 /// A stand-in SQL Server without its wire. Clones are the same server.
@@ -36,6 +39,10 @@ pub(super) struct Shared {
     pub(super) identities: Mutex<HashMap<i64, i64>>,
     pub(super) sessions: Mutex<HashMap<u16, Listed>>,
     pub(super) started: SystemTime,
+    /// Batches that were read before, by their text: programs repeat themselves.
+    parsed: Mutex<HashMap<String, Arc<[Stmt]>>>,
+    /// Connections that ended sessions left.
+    pub(super) spare: Mutex<Vec<Spare>>,
     /// Keeps the files alive while no session is open.
     _keeper: Mutex<Connection>,
 }
@@ -64,6 +71,10 @@ impl std::fmt::Debug for Listed {
             .finish_non_exhaustive()
     }
 }
+
+/// Batches remembered, and how long they may be in bytes.
+const MAX_PARSED: usize = 1000;
+const MAX_PARSED_TEXT: usize = 4096;
 
 /// Waits no longer than this inside SQLite itself; our own gate keeps writers apart.
 const SQLITE_BUSY: std::time::Duration = std::time::Duration::from_secs(5);
@@ -111,6 +122,8 @@ impl Engine {
                 identities: Mutex::default(),
                 sessions: Mutex::default(),
                 started: SystemTime::now(),
+                parsed: Mutex::default(),
+                spare: Mutex::default(),
                 _keeper: Mutex::new(keeper),
             }),
         })
@@ -154,6 +167,22 @@ impl Engine {
 impl Shared {
     pub(super) fn database(&self, name: &str) -> Option<String> {
         lock(&self.databases).iter().find(|d| d.eq_ignore_ascii_case(name)).cloned()
+    }
+
+    /// The statements of a batch, or the first mistake in it.
+    pub(super) fn parse(&self, text: &str) -> Result<Arc<[Stmt]>, SqlError> {
+        if let Some(known) = lock(&self.parsed).get(text) {
+            return Ok(Arc::clone(known));
+        }
+        let statements: Arc<[Stmt]> = parse::batch(text)?.into();
+        if text.len() <= MAX_PARSED_TEXT {
+            let mut parsed = lock(&self.parsed);
+            if parsed.len() >= MAX_PARSED {
+                parsed.clear();
+            }
+            parsed.insert(text.to_string(), Arc::clone(&statements));
+        }
+        Ok(statements)
     }
 
     pub(super) fn new_transaction(&self) -> u64 {

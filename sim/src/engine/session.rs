@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
+use rusqlite::ErrorCode;
 use rusqlite::types::Value as Lite;
-use rusqlite::{Connection, ErrorCode};
 
 use super::catalog::{self, Object, ObjectType, Snapshot};
 use super::cursor::Cursor;
@@ -18,6 +18,7 @@ use super::parse::Name;
 use super::prepared::Prepared;
 use super::server::{Listed, Shared, lock};
 use super::settings::Settings;
+use super::storage::Storage;
 use super::transaction::Transaction;
 use super::types::SqlType;
 use super::{BulkTarget, Cancel, Outcome, Output, ResetReport, SessionOptions, SessionStateChange};
@@ -26,7 +27,7 @@ use super::{BulkTarget, Cancel, Outcome, Output, ResetReport, SessionOptions, Se
 pub struct Session {
     pub(super) engine: Arc<Shared>,
     pub(super) spid: u16,
-    pub(super) connection: Connection,
+    pub(super) connection: Storage,
     pub(super) functions: Arc<functions::Context>,
     pub(super) options: SessionOptions,
     pub(super) settings: Settings,
@@ -109,9 +110,9 @@ impl Session {
             cancel: Cancel::new(),
             killed: false,
         });
-        let functions = Arc::new(functions::Context::default());
-        let running_cancel = Arc::new(Mutex::new(Cancel::new()));
-        let connection = connect(&engine, &functions, &running_cancel);
+        let connection = Storage::new(&engine);
+        let functions = Arc::clone(&connection.functions);
+        let running_cancel = Arc::clone(&connection.running);
         let mut session = Session {
             engine,
             spid,
@@ -258,7 +259,8 @@ impl Session {
 
     /// What RESETCONNECTION clears ([MS-TDS] 2.2.3.1.2). The isolation level stays; with `keep_transaction`
     /// (RESETCONNECTIONSKIPTRAN) so does the transaction.
-    pub fn reset(&mut self, keep_transaction: bool) -> ResetReport {
+    pub fn reset(&mut self, keep_transaction: bool, cancel: &Cancel) -> ResetReport {
+        self.cancel = cancel.clone();
         let mut rolled_back = None;
         if !keep_transaction && self.transaction.count > 0 {
             rolled_back = Some(self.transaction.descriptor);
@@ -287,8 +289,16 @@ impl Session {
         ResetReport { rolled_back, database: self.database.clone(), language: self.settings.language.clone() }
     }
 
+    /// Whether the end of this session may have to wait for others: it drops tables that they can see.
+    pub fn ends_slowly(&self) -> bool {
+        !self.global_temps.is_empty()
+    }
+
     /// Drops everything temporary, as a closed connection does.
     fn drop_session_tables(&mut self) {
+        if !self.connection.is_open() {
+            return;
+        }
         let own = catalog::list(&self.connection, "tempdb").unwrap_or_default();
         for object in own.iter().filter(|o| o.is_temporary()) {
             let _dropped = self.connection.execute_batch(&format!("DROP TABLE IF EXISTS {}", object.storage));
@@ -296,7 +306,7 @@ impl Session {
         }
         for name in std::mem::take(&mut self.global_temps) {
             let limit = self.engine.options.lock_wait;
-            if self.engine.gate.acquire(self.spid, limit, &Cancel::new()) == super::gate::Waited::Granted {
+            if self.engine.gate.acquire(self.spid, limit, &self.cancel) == super::gate::Waited::Granted {
                 if let Ok(Some(object)) = catalog::find(&self.connection, "tempdb", "dbo", &name.name) {
                     let _dropped =
                         self.connection.execute_batch(&format!("DROP TABLE IF EXISTS {}", object.storage));
@@ -319,8 +329,7 @@ impl Session {
         let mut context: Vec<String> =
             self.session_context.iter().map(|(k, v)| format!("{k}={:?}", v.1)).collect();
         context.sort();
-        let temporary = !catalog::list(&self.connection, "tempdb")
-            .map_or(true, |all| all.iter().all(|o| !o.is_temporary()));
+        let temporary = self.connection.is_open() && catalog::has_temporary(&self.connection).unwrap_or(true);
         SessionStateChange {
             recoverable: self.transaction.count == 0
                 && !temporary
@@ -518,27 +527,16 @@ pub(super) fn table_variable_matches(stored: &str, name: &str) -> bool {
     stored.rsplit_once('$').is_some_and(|(own, _)| own.eq_ignore_ascii_case(name))
 }
 
-fn connect(engine: &Shared, functions: &Arc<functions::Context>, cancel: &Arc<Mutex<Cancel>>) -> Connection {
-    let ready = engine.connect().and_then(|connection| {
-        functions::register(&connection, functions)?;
-        let cancel = Arc::clone(cancel);
-        connection.progress_handler(2000, Some(move || lock(&cancel).is_cancelled()))?;
-        Ok(connection)
-    });
-    match ready {
-        Ok(connection) => connection,
-        // Without its file the session still answers, with errors for every table.
-        Err(_) => Connection::open_in_memory().expect("an empty in-memory database can always be opened"),
-    }
-}
-
 impl Drop for Session {
     fn drop(&mut self) {
+        // Whoever stopped the last request does not stop this.
+        self.cancel = Cancel::new();
         self.abandon_transaction();
         self.cursors.clear();
         self.drop_session_tables();
         self.engine.app_locks.release_all(self.spid, false);
         self.engine.gate.release(self.spid);
         lock(&self.engine.sessions).remove(&self.spid);
+        self.connection.give_back();
     }
 }

@@ -426,7 +426,7 @@ fn a_reset_clears_everything_but_the_isolation_level() {
         "other|bob|v|Deutsch"
     );
     assert!(!session.state_summary().recoverable);
-    let report = session.reset(false);
+    let report = session.reset(false, &Cancel::new());
     assert!(report.rolled_back.is_some());
     assert_eq!(
         says(
@@ -443,7 +443,7 @@ fn a_reset_clears_everything_but_the_isolation_level() {
         "4"
     );
     run(&mut session, "BEGIN TRAN; CREATE TABLE kept (a int)");
-    assert_eq!(session.reset(true).rolled_back, None);
+    assert_eq!(session.reset(true, &Cancel::new()).rolled_back, None);
     assert_eq!(says(&mut session, "SELECT @@TRANCOUNT"), "1");
 }
 
@@ -631,4 +631,24 @@ fn drivers_questions_at_connect_are_answered() {
     let mut session = open(&engine);
     assert_eq!(run(&mut session, "EXEC [sys].sp_datatype_info_100 0, @ODBCVer = 4").rows, 31);
     assert!(run(&mut session, "DBCC USEROPTIONS").rows > 8);
+}
+
+#[test]
+fn a_session_that_takes_over_anothers_storage_sees_nothing_of_it() {
+    let engine = engine();
+    let mut first = open(&engine);
+    run(
+        &mut first,
+        "CREATE TABLE #t (a int); SELECT RAND(7); SET DATEFORMAT dmy; BEGIN TRAN; INSERT #t VALUES (1)",
+    );
+    drop(first);
+    let mut second = open(&engine);
+    assert_eq!(
+        says(
+            &mut second,
+            "SELECT OBJECT_ID('tempdb..#t'), @@TRANCOUNT, CONVERT(varchar(10), CAST('02/01/2024' AS date), 120)"
+        ),
+        "NULL|0|2024-02-01"
+    );
+    assert!(second.state_summary().recoverable);
 }

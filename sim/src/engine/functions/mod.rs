@@ -34,6 +34,13 @@ pub(super) struct Context {
 }
 
 impl Context {
+    /// As for a new session.
+    pub(super) fn forget(&self) {
+        self.seed.store(0, std::sync::atomic::Ordering::Relaxed);
+        *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = Arc::default();
+        self.variables.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     pub(super) fn date_order(&self) -> String {
         self.date_order.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
