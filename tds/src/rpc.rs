@@ -1,10 +1,12 @@
 //! A call of one or several procedures: the RPC request ([MS-TDS] 2.2.6.6).
 
+mod follow;
 mod parameter;
 mod procedure;
 mod reader;
 mod table;
 
+pub use follow::{Callee, Followed, RpcFollower};
 pub use parameter::{CipherInfo, ParamFlags, Parameter};
 pub use procedure::{ProcId, Procedure};
 pub use reader::{CallHead, RawParameter, RpcReader};

@@ -26,6 +26,29 @@ impl Cell {
     /// What TYPE_INFO says about the cells, without keeping anything else ([MS-TDS] 2.2.5.6).
     pub(super) fn read(reader: &mut Reader<'_>, dialect: Dialect) -> Result<Self, Malformed> {
         let id = TypeId(reader.u8()?);
+        Self::read_after_id(id, reader, dialect)
+    }
+
+    /// What the TYPE_INFO of a parameter says behind its first byte. Parameters carry no text pointer, and a CLR type
+    /// only its name ([MS-TDS] 2.2.5.5.2).
+    pub(crate) fn read_parameter(
+        id: TypeId,
+        reader: &mut Reader<'_>,
+        dialect: Dialect,
+    ) -> Result<Self, Malformed> {
+        if id == TypeId::UDT {
+            for _ in 0..3 {
+                skip_b_varchar(reader)?;
+            }
+            return Ok(Self::Plp);
+        }
+        match Self::read_after_id(id, reader, dialect)? {
+            Self::Text => Ok(Self::Long),
+            cell => Ok(cell),
+        }
+    }
+
+    fn read_after_id(id: TypeId, reader: &mut Reader<'_>, dialect: Dialect) -> Result<Self, Malformed> {
         if let Some(len) = id.fixed_len() {
             return Ok(Self::Fixed(u32::from(len)));
         }

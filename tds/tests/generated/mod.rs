@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "every test file uses a part")]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+pub(crate) mod request;
 pub(crate) mod response;
 
 use proptest::collection::vec;
