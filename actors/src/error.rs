@@ -6,6 +6,8 @@ use std::time::Duration;
 use tds::server_message::ServerMessage;
 use tdsbouncer_config::BucketName;
 
+use crate::bucket::recall::RecallReason;
+
 /// The name that errors carry in their "server" field.
 pub(crate) const SERVER_NAME: &str = "tdsbouncer";
 
@@ -71,6 +73,8 @@ pub(crate) enum SessionError {
     ClientProtocol(tds::Malformed),
     #[error("the connection was closed by an operator")]
     Killed,
+    #[error("the server connection was taken back: {0}")]
+    Recalled(RecallReason),
 }
 
 /// What a client may read of an error.
@@ -147,7 +151,7 @@ impl Answer for SessionError {
             Self::StateLost | Self::CrashedTooOften | Self::ServerLost { .. } | Self::ClientProtocol(_) => {
                 ours(OUTCOME_UNKNOWN, 20, self)
             }
-            Self::Killed => ours(BUSY, 20, self),
+            Self::Killed | Self::Recalled(_) => ours(BUSY, 20, self),
         }
     }
 
@@ -157,9 +161,10 @@ impl Answer for SessionError {
             Self::RestartedBefore | Self::OutcomeUnknown | Self::StateLost | Self::CrashedTooOften => {
                 Fault::Ours
             }
-            Self::TooManyClients { .. } | Self::TooManyBucketClients { .. } | Self::ServerLost { .. } => {
-                Fault::Outside
-            }
+            Self::TooManyClients { .. }
+            | Self::TooManyBucketClients { .. }
+            | Self::ServerLost { .. }
+            | Self::Recalled(_) => Fault::Outside,
             _ => Fault::Client,
         }
     }
@@ -178,6 +183,7 @@ impl Answer for SessionError {
             Self::ServerLost { .. } => "server_lost",
             Self::ClientProtocol(_) => "client_protocol",
             Self::Killed => "killed",
+            Self::Recalled(_) => "recalled",
         }
     }
 }
@@ -208,7 +214,9 @@ mod tests {
 
     #[test]
     fn what_breaks_the_connection_has_class_20() {
-        for error in [SessionError::StateLost, SessionError::CrashedTooOften, SessionError::Killed] {
+        let recalled = SessionError::Recalled(RecallReason::QuotaShrank);
+        for error in [SessionError::StateLost, SessionError::CrashedTooOften, SessionError::Killed, recalled]
+        {
             assert_eq!(error.messages()[0].class, 20, "{error}");
         }
     }

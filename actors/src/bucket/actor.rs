@@ -1,8 +1,8 @@
 //! The bucket's actor: it carries out what the pool decides, and never waits for I/O itself.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
@@ -16,6 +16,7 @@ use super::dial::{DialError, Dialled, dial};
 use super::errand;
 use super::key::{LoginTemplate, SubPool};
 use super::pool::{Action, Pool, Room, Want};
+use super::recall::{Recall, RecallLevel, RecallReason};
 use super::reset::{ResetError, reset};
 use super::server_conn::{ServerConnId, Wear};
 use super::slots::SlotPermit;
@@ -113,13 +114,24 @@ pub(crate) struct BucketState {
     pool: BucketPool,
     /// What each running errand is for, to know what to undo if it crashes.
     errands: HashMap<ActorId, Errand>,
-    /// What was lent and has not come home, for the admin view.
-    lent: HashMap<ServerConnId, ServerRow>,
+    /// What was lent and has not come home.
+    lent: HashMap<ServerConnId, Lent>,
+    /// Slots lent without a connection of ours, while their user lives, oldest first.
+    lent_slots: Vec<Weak<Recall>>,
+    /// Lent connections are being asked for because the quota shrank.
+    recalling: bool,
     failures: u32,
     backed_off_until: Option<Instant>,
     draining: bool,
     /// The moment of the timer that is set, if one is.
     wakes: Option<Instant>,
+}
+
+/// A connection that was lent, as the admin view shows it, and how it is asked back.
+struct Lent {
+    row: ServerRow,
+    recall: Arc<Recall>,
+    since: Instant,
 }
 
 enum Errand {
@@ -143,6 +155,8 @@ impl Actor for BucketActor {
             pool: Pool::new(),
             errands: HashMap::new(),
             lent: HashMap::new(),
+            lent_slots: Vec::new(),
+            recalling: false,
             failures: 0,
             backed_off_until: None,
             draining: false,
@@ -183,7 +197,8 @@ impl Actor for BucketActor {
             BucketMsg::Return { conn, wear } => state.take_back(conn, wear),
             BucketMsg::Dialled { key, outcome } => state.dialled(&key, outcome),
             BucketMsg::Reset { conn, outcome } => state.was_reset(conn, outcome),
-            BucketMsg::SlotFreed | BucketMsg::QuotaChanged => {}
+            BucketMsg::QuotaChanged => state.shrink(),
+            BucketMsg::SlotFreed => {}
             BucketMsg::Tick => state.tick(),
         }
         state.proceed();
@@ -326,7 +341,10 @@ impl BucketState {
         match action {
             Action::Lend { token: Waiter::Borrow(reply), conn } => self.lend(reply, conn),
             Action::LendSlot { token: Waiter::Slot(reply) } => match self.take_slot() {
-                Some(permit) => drop(reply.send(Ok(permit))),
+                Some(permit) => {
+                    self.lent_slots.push(Arc::downgrade(permit.recall()));
+                    drop(reply.send(Ok(permit)));
+                }
                 None => drop(reply.send(Err(self.unreachable()))),
             },
             Action::Dial { key } => self.dial(key),
@@ -352,7 +370,9 @@ impl BucketState {
         conn.uses += 1;
         self.handle.shared().counts.leased.fetch_add(1, Ordering::Relaxed);
         self.handle.shared().metrics.leases.inc();
-        self.lent.insert(conn.id, conn.row(self.handle.name(), "leased"));
+        let row = conn.row(self.handle.name(), "leased");
+        let recall = Arc::clone(conn.recall());
+        self.lent.insert(conn.id, Lent { row, recall, since: Instant::now() });
         // If the borrower is gone in this very moment, the lease comes home untouched as it is dropped.
         drop(reply.send(Ok(Lease::new(conn, self.handle.clone()))));
     }
@@ -470,10 +490,13 @@ impl BucketState {
     fn take_back(&mut self, mut conn: Box<ServerConn>, wear: Wear) {
         self.handle.shared().counts.leased.fetch_sub(1, Ordering::Relaxed);
         self.lent.remove(&conn.id);
+        let recalled = conn.recall().level() > RecallLevel::None;
         let over_quota = self.handle.shared().slots.used() > self.handle.shared().slots.quota();
-        if self.draining || over_quota || wear == Wear::Tainted || conn.is_expired(Instant::now()) {
+        if self.draining || over_quota || recalled || wear == Wear::Tainted || conn.is_expired(Instant::now())
+        {
             debug!(bucket = %self.handle.name(), conn = %conn.id, ?wear, "closed as it came home");
-            return;
+            drop(conn);
+            return self.shrink_on();
         }
         let key = SubPool(Arc::clone(&conn.template));
         if wear == Wear::Untouched {
@@ -492,6 +515,50 @@ impl BucketState {
             Some(id) => drop(self.errands.insert(id, Errand::Reset(key))),
             None => self.pool.reset_ended(&key),
         }
+    }
+
+    /// The quota may be smaller than what is open: closes idle connections first, then asks for lent ones.
+    fn shrink(&mut self) {
+        let slots = &self.handle.shared().slots;
+        let excess = slots.used().saturating_sub(slots.closing()).saturating_sub(slots.quota()) as usize;
+        let mut idle = self.pool.idle().min(excess);
+        let excess = excess - idle;
+        if idle > 0 {
+            let doomed = self.pool.retire(|_, _| {
+                let goes = idle > 0;
+                idle -= usize::from(goes);
+                goes
+            });
+            debug!(bucket = %self.handle.name(), closed = doomed.len(), "the quota shrank");
+        }
+        if excess > 0 || self.recalling {
+            self.recall(excess);
+        }
+    }
+
+    /// Something was closed: fewer lent connections may be needed back.
+    fn shrink_on(&mut self) {
+        if self.recalling {
+            self.shrink();
+        }
+    }
+
+    /// Asks for this many lent connections at their next clean boundary, those lent longest ago first, and for no
+    /// more.
+    fn recall(&mut self, count: usize) {
+        self.lent_slots.retain(|slot| slot.strong_count() > 0);
+        let mut lent: Vec<&Lent> = self.lent.values().collect();
+        lent.sort_by_key(|lent| lent.since);
+        let slots = self.lent_slots.iter().filter_map(Weak::upgrade);
+        let recalls = lent.into_iter().map(|lent| Arc::clone(&lent.recall)).chain(slots);
+        for (nth, recall) in recalls.enumerate() {
+            if nth < count {
+                recall.raise(RecallLevel::WhenClean, RecallReason::QuotaShrank);
+            } else {
+                recall.withdraw(RecallReason::QuotaShrank);
+            }
+        }
+        self.recalling = count > 0;
     }
 
     fn was_reset(&mut self, conn: Box<ServerConn>, outcome: Result<(), ResetError>) {
@@ -595,7 +662,7 @@ impl BucketState {
             let idle_for = Some(since.elapsed());
             ServerRow { idle_for, ..conn.row(name, "idle") }
         });
-        idle.chain(self.lent.values().cloned()).collect()
+        idle.chain(self.lent.values().map(|lent| lent.row.clone())).collect()
     }
 }
 

@@ -5,6 +5,9 @@ mod dial;
 mod errand;
 pub(crate) mod key;
 mod pool;
+pub(crate) mod recall;
+#[cfg(test)]
+mod recall_test;
 mod reset;
 mod server_conn;
 mod slots;

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::BucketHandle;
 use super::key::LoginTemplate;
+use super::recall::Recall;
 use super::slots::SlotPermit;
 use crate::admin::ServerRow;
 use crate::wire::Link;
@@ -40,11 +41,18 @@ impl std::fmt::Display for ServerConnId {
 pub(crate) struct Occupied {
     link: Option<Link>,
     permit: Option<SlotPermit>,
+    recall: Arc<Recall>,
 }
 
 impl Occupied {
     pub(crate) fn new(permit: SlotPermit) -> Self {
-        Self { link: None, permit: Some(permit) }
+        let recall = Arc::clone(permit.recall());
+        Self { link: None, permit: Some(permit), recall }
+    }
+
+    /// Raised when the connection is wanted back.
+    pub(crate) fn recall(&self) -> &Arc<Recall> {
+        &self.recall
     }
 
     /// The connection; `None` while there is none yet.
@@ -106,6 +114,11 @@ impl ServerConn {
         self.occupied.link()
     }
 
+    /// Raised when the connection is wanted back; whoever it is lent to looks here.
+    pub(crate) fn recall(&self) -> &Arc<Recall> {
+        self.occupied.recall()
+    }
+
     /// For the admin view.
     pub(crate) fn row(&self, bucket: &BucketName, state: &'static str) -> ServerRow {
         ServerRow {
@@ -156,6 +169,11 @@ impl Lease {
     pub(crate) fn conn(&mut self) -> Option<&mut ServerConn> {
         self.wear = Wear::Tainted;
         self.conn.as_deref_mut()
+    }
+
+    /// Raised when the connection is wanted back.
+    pub(crate) fn recall(&self) -> Option<Arc<Recall>> {
+        self.conn.as_ref().map(|conn| Arc::clone(conn.recall()))
     }
 
     /// The connection's number.

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::recall::Recall;
+
 /// The slots of one bucket that this proxy uses. Lives longer than the bucket's actor.
 #[derive(Debug, Default)]
 pub(crate) struct Slots {
@@ -45,7 +47,7 @@ impl Slots {
             .used
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |used| (used < quota).then_some(used + 1))
             .is_ok();
-        taken.then(|| SlotPermit { slots: Arc::clone(self), on_free, closing: false })
+        taken.then(|| SlotPermit { slots: Arc::clone(self), on_free, closing: false, recall: Arc::default() })
     }
 }
 
@@ -61,9 +63,15 @@ pub(crate) struct SlotPermit {
     slots: Arc<Slots>,
     on_free: Arc<dyn OnFree>,
     closing: bool,
+    recall: Arc<Recall>,
 }
 
 impl SlotPermit {
+    /// Raised when the slot is wanted back.
+    pub(crate) fn recall(&self) -> &Arc<Recall> {
+        &self.recall
+    }
+
     /// From now on the connection is being closed.
     pub(crate) fn closing(&mut self) {
         if !self.closing {

@@ -68,11 +68,13 @@ pub(crate) async fn serve(
     conn.checkpoint.enter(Phase::Idle);
     bucket.shared().counts.leased.fetch_add(1, Ordering::Relaxed);
     let _counted = Counted(bucket);
+    let recall = Arc::clone(occupied.recall());
     let server = occupied.link().ok_or(LoginEnd::Served)?;
     let metrics = &bucket.shared().metrics;
     let relaying = Relaying {
         conn,
         metrics,
+        recall: &recall,
         patience: context.patience(),
         chunk: context.chunk(),
         application: &application,

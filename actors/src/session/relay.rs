@@ -14,6 +14,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::client_conn::{ClientConn, ClientIo, Wish};
 use super::verdict::Phase;
+use crate::bucket::recall::{Recall, RecallLevel, RecallReason};
 use crate::metrics::BucketMetrics;
 use crate::wire::Link;
 
@@ -41,6 +42,8 @@ pub(crate) enum RelayEnd {
     AttentionUnanswered,
     /// Somebody wanted the session to end.
     Wished,
+    /// The bucket wants the server connection back and cannot wait.
+    Recalled(RecallReason),
 }
 
 /// Silences that end a session.
@@ -57,6 +60,7 @@ pub(crate) struct Patience {
 pub(crate) struct Relaying<'a> {
     pub(crate) conn: &'a ClientConn,
     pub(crate) metrics: &'a BucketMetrics,
+    pub(crate) recall: &'a Recall,
     pub(crate) patience: Patience,
     /// Bytes read at once, per direction.
     pub(crate) chunk: usize,
@@ -117,10 +121,11 @@ impl<'a> Relay<'a> {
     /// back.
     async fn rest(&mut self) -> Option<RelayEnd> {
         crate::crash_test::point("held-idle", self.of.application);
-        let conn = self.of.conn;
+        let (conn, recall) = (self.of.conn, self.of.recall);
         tokio::select! {
             biased;
             () = conn.control.wanted(Wish::End) => return Some(RelayEnd::Wished),
+            why = recall.wanted(RecallLevel::Now) => return Some(RelayEnd::Recalled(why)),
             () = self.io.link.readable() => return None,
             () = self.server.readable() => return None,
             () = wait(&mut self.check) => {}
@@ -133,6 +138,7 @@ impl<'a> Relay<'a> {
         tokio::select! {
             biased;
             () = conn.control.wanted(Wish::End) => Some(RelayEnd::Wished),
+            why = recall.wanted(RecallLevel::Now) => Some(RelayEnd::Recalled(why)),
             () = self.io.link.readable() => None,
             () = self.server.readable() => None,
             () = wait_for(idle) => Some(RelayEnd::ClientStalled("idle for too long (timeouts.client_idle)")),
@@ -142,7 +148,7 @@ impl<'a> Relay<'a> {
     /// Something is under way: pass it on, and look now and then whether it still moves. The timer is set once a
     /// second at most, not once a request.
     async fn work(&mut self) -> Option<RelayEnd> {
-        let conn = self.of.conn;
+        let (conn, recall) = (self.of.conn, self.of.recall);
         let mut still = Duration::ZERO;
         loop {
             if self.check.as_ref().is_none_or(|check| check.is_elapsed()) {
@@ -154,6 +160,7 @@ impl<'a> Relay<'a> {
                 biased;
                 end = poll_fn(|cx| self.poll(cx)) => Some(end),
                 () = conn.control.wanted(Wish::End) => Some(Some(RelayEnd::Wished)),
+                why = recall.wanted(RecallLevel::Now) => Some(Some(RelayEnd::Recalled(why))),
                 () = wait(&mut check) => None,
             };
             self.check = check;
@@ -366,8 +373,14 @@ mod tests {
         let expected = request.clone();
         client.write_from(&mut request).await.unwrap();
         let metrics = Metrics::new("test").bucket("b");
-        let of =
-            Relaying { conn: &conn, metrics: &metrics, patience: PATIENCE, chunk: 1 << 20, application: "" };
+        let of = Relaying {
+            conn: &conn,
+            metrics: &metrics,
+            recall: &Recall::default(),
+            patience: PATIENCE,
+            chunk: 1 << 20,
+            application: "",
+        };
         let mut relay = Relay::new(of, &mut io, &mut server);
         let reading = async {
             tokio::time::sleep(Duration::from_millis(20)).await;

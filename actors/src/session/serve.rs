@@ -255,6 +255,9 @@ impl Session<'_> {
             io.exchange = Some(self.new_exchange());
         }
         self.conn.server.store(lease.id().map_or(0, |id| id.0), Ordering::Relaxed);
+        let Some(recall) = lease.recall() else {
+            return Err(End::Told(SessionError::ServerLost { why: "it was closed".to_owned() }));
+        };
         let Some(server) = lease.conn().and_then(|conn| conn.link()) else {
             return Err(End::Told(SessionError::ServerLost { why: "it was closed".to_owned() }));
         };
@@ -262,7 +265,7 @@ impl Session<'_> {
         let metrics = &self.login.bucket.shared().metrics;
         let lent = Instant::now();
         let (patience, chunk) = (self.context.patience(), self.context.chunk());
-        let relaying = Relaying { conn: self.conn, metrics, patience, chunk, application };
+        let relaying = Relaying { conn: self.conn, metrics, recall: &recall, patience, chunk, application };
         let end = Relay::new(relaying, io, server).run().await;
         metrics.returned(lent.elapsed());
         debug!(session = %self.conn.id, lease = ?lease, ?end, "session over");
@@ -286,17 +289,23 @@ impl Session<'_> {
                 SessionError::ServerLost { why: "it did not acknowledge an attention".to_owned() }
             }
             RelayEnd::Wished => SessionError::Killed,
+            RelayEnd::Recalled(why) => SessionError::Recalled(why),
         };
         let quietly = match error {
             SessionError::ClientProtocol(_) => "the client broke the protocol",
             SessionError::Killed => "closed by an operator",
+            SessionError::Recalled(_) => "the server connection was recalled",
             _ => "the server connection was lost",
         };
         // Where some of a response went out, an ERROR would land in the middle of a token; where no request
         // runs, nobody would read it, except who has just done something or is closed for no reason of its own.
         let in_response = self.conn.checkpoint.phase() == Phase::Forwarding;
         let unasked = io.exchange.as_ref().is_some_and(Exchange::is_quiet);
-        let listens = !unasked || matches!(error, SessionError::Killed | SessionError::ClientProtocol(_));
+        let listens = !unasked
+            || matches!(
+                error,
+                SessionError::Killed | SessionError::Recalled(_) | SessionError::ClientProtocol(_)
+            );
         Err(if listens && !in_response { End::Told(error) } else { End::Quiet(quietly) })
     }
 }
