@@ -38,6 +38,10 @@ pub(crate) enum Failure {
     PasswordEmpty,
     #[error("cannot hash: {0}")]
     Hash(String),
+    #[error("the server could not be probed: {0}")]
+    Probe(String),
+    #[error("{rows} of the rows above say that sharing connections of this server is not safe")]
+    ProbeUnsafe { rows: usize },
     #[error(transparent)]
     Io(#[from] io::Error),
 }

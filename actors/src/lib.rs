@@ -9,6 +9,7 @@ mod error;
 mod listener;
 mod metrics;
 mod policy;
+pub mod probe;
 mod proxy;
 mod reload;
 mod root;

@@ -15,6 +15,8 @@ use crate::watcher::Watcher;
 pub(crate) enum Acknowledgement {
     /// In a message behind the response that it ends, as SQL Server does.
     OfItsOwn,
+    /// The same, and once more.
+    Twice,
     /// By the last DONE of the response that it ends.
     InResponse,
     /// Nowhere.
@@ -29,6 +31,8 @@ impl Acknowledgement {
             Self::Never
         } else if strikes(&Fault::AttentionInResponse) {
             Self::InResponse
+        } else if strikes(&Fault::AttentionTwice) {
+            Self::Twice
         } else {
             Self::OfItsOwn
         }
@@ -51,17 +55,19 @@ pub(crate) fn end(
         return Ok(cut.into());
     }
     if watcher.attention() {
-        match acknowledgement() {
+        let acknowledgement = acknowledgement();
+        match acknowledgement {
             Acknowledgement::Never => return Ok(After::Silence),
             Acknowledgement::InResponse => {
                 response.acknowledge_attention();
                 response.finish()?;
             }
-            Acknowledgement::OfItsOwn => {
+            Acknowledgement::OfItsOwn | Acknowledgement::Twice => {
                 if outcome != Outcome::Finished {
                     response.plain_done(DoneStatus::ERROR, 0);
                 }
-                response.finish_and_acknowledge()?;
+                response
+                    .finish_and_acknowledge(1 + usize::from(acknowledgement == Acknowledgement::Twice))?;
             }
         }
         return Ok(if matches!(outcome, Outcome::Killed | Outcome::Fatal) {

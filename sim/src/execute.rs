@@ -25,6 +25,19 @@ pub(crate) enum Request {
     Transaction(TransactionRequest),
 }
 
+impl Request {
+    /// Whether it is a call of sp_cursorfetch.
+    pub(crate) fn fetches(&self) -> bool {
+        match self {
+            Self::Calls(calls) => calls.iter().any(|(name, _)| match name {
+                Procedure::Id(id) => *id == tds::rpc::ProcId::CURSOR_FETCH.0,
+                Procedure::Name(name) => name.eq_ignore_ascii_case("sp_cursorfetch"),
+            }),
+            _ => false,
+        }
+    }
+}
+
 /// Reads a request's payload.
 pub(crate) fn read(
     message: &Message,
@@ -97,14 +110,21 @@ pub(crate) fn reset_session(
     cancel: &Cancel,
 ) {
     let keep_transaction = status.contains(Status::RESET_CONNECTION_SKIP_TRAN);
+    let left = match fault {
+        Some(Fault::ResetLeaves(what)) => Some(what),
+        _ => None,
+    };
     if fault != Some(Fault::ResetLeavesEverything) {
-        let report = session.reset(keep_transaction, cancel);
+        let report = session.reset_but(keep_transaction, cancel, left);
         if let Some(descriptor) = report.rolled_back {
             let change = EnvChange::RollbackTransaction(descriptor);
             let _ = response.env_change(&change);
         }
     }
-    if kind == ServerKind::Babelfish {
+    if fault == Some(Fault::ResetClearsIsolation) {
+        session.reset_isolation();
+    }
+    if kind == ServerKind::Babelfish || fault == Some(Fault::ResetAcknowledgedLate) {
         response.plain_done(DoneStatus::MORE, 0);
     }
     if fault != Some(Fault::ResetNotAcknowledged) && response.format().dialect.is_7_2_or_later() {

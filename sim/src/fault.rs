@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::engine::Leftover;
+
 /// One thing that goes wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -68,8 +70,38 @@ pub enum Fault {
     ResetLeavesEverything,
     /// A reset is answered with error 18056 (class 20) and the connection closes.
     ResetFails,
+    /// A reset is acknowledged but leaves one thing as it was.
+    ResetLeaves(Leftover),
+    /// A reset also sets the isolation level back, which SQL Server's does not.
+    ResetClearsIsolation,
+    /// A DONE comes before the acknowledgement of a reset.
+    ResetAcknowledgedLate,
+    /// Bytes that arrive together with a resetting request are lost.
+    ResetLosesInput,
+    /// RESETCONNECTIONSKIPTRAN is an error.
+    SkipTransactionRefused,
+    /// Bytes that arrive together with a request are lost.
+    RequestLosesInput,
     /// Transactions begin and end without ENVCHANGE 8, 9 and 10.
     NoTransactionEnvChange,
+    /// The same, for transactions that a statement begins by itself (SET IMPLICIT_TRANSACTIONS ON).
+    NoImplicitEnvChange,
+    /// The same, for transactions that an error rolls back.
+    NoErrorRollbackEnvChange,
+    /// An inner COMMIT sends ENVCHANGE 9, a rollback to a savepoint 10, although the transaction stays open.
+    InnerEndsSignalled,
+    /// SESSIONSTATE calls everything recoverable.
+    EverythingRecoverable,
+    /// SESSIONRECOVERY is acknowledged, and SESSIONSTATE never sent.
+    NoSessionState,
+    /// A row that sp_cursorfetch answers has bytes that its metadata does not announce.
+    CursorRowsTooLong,
+    /// A request that its client broke off is run.
+    WithdrawnIsRun,
+    /// An attention is acknowledged twice.
+    AttentionTwice,
+    /// An attention that comes when nothing runs is never acknowledged.
+    LateAttentionIgnored,
     /// An attention is only looked at when the response is complete.
     AttentionLate,
     /// An attention is acknowledged by the last DONE of the response that it ends, not in a message of its own. The
@@ -112,13 +144,27 @@ impl Fault {
             "reset_not_acknowledged" => Self::ResetNotAcknowledged,
             "reset_leaves_everything" => Self::ResetLeavesEverything,
             "reset_fails" => Self::ResetFails,
+            "reset_clears_isolation" => Self::ResetClearsIsolation,
+            "reset_acknowledged_late" => Self::ResetAcknowledgedLate,
+            "reset_loses_input" => Self::ResetLosesInput,
+            "skip_transaction_refused" => Self::SkipTransactionRefused,
+            "request_loses_input" => Self::RequestLosesInput,
             "no_transaction_envchange" => Self::NoTransactionEnvChange,
+            "no_implicit_envchange" => Self::NoImplicitEnvChange,
+            "no_error_rollback_envchange" => Self::NoErrorRollbackEnvChange,
+            "inner_ends_signalled" => Self::InnerEndsSignalled,
+            "everything_recoverable" => Self::EverythingRecoverable,
+            "no_session_state" => Self::NoSessionState,
+            "cursor_rows_too_long" => Self::CursorRowsTooLong,
+            "withdrawn_is_run" => Self::WithdrawnIsRun,
+            "attention_twice" => Self::AttentionTwice,
+            "late_attention_ignored" => Self::LateAttentionIgnored,
             "attention_late" => Self::AttentionLate,
             "attention_in_response" => Self::AttentionInResponse,
             "attention_ignored" => Self::AttentionIgnored,
             "drop_when_idle" => Self::DropWhenIdle,
             "stray_bytes" => Self::StrayBytes,
-            _ => return None,
+            other => Self::ResetLeaves(other.strip_prefix("reset_leaves_").and_then(Leftover::from_name)?),
         })
     }
 }

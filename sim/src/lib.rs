@@ -29,6 +29,7 @@ mod tls;
 mod watcher;
 mod wire;
 
+pub use engine::Leftover;
 pub use fault::{Fault, Faults};
 pub use options::{
     Certificate, Encryption, Features, Federated, Integrated, Route, ServerKind, SimOptions, User,

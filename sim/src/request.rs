@@ -19,7 +19,7 @@ use crate::login::LoggedIn;
 use crate::options::ServerKind;
 use crate::refusal;
 use crate::registry::{Entry, Seat, count};
-use crate::response::{AfterCut, Cut, Format, Harm, Response};
+use crate::response::{AfterCut, Cut, Format, Harm, Response, StateHarm};
 use crate::server::Shared;
 use crate::watcher::Watcher;
 use crate::wire::{SharedWire, lock};
@@ -101,7 +101,22 @@ impl Conversation {
                 Fault::SlowBytes { per_second } => Some(*per_second),
                 _ => None,
             }),
-            hide_transactions: babelfish_text || self.strikes(&Fault::NoTransactionEnvChange),
+            hide_transactions: babelfish_text
+                || self.strikes(&Fault::NoTransactionEnvChange)
+                || (self.session.begins_implicitly() && self.strikes(&Fault::NoImplicitEnvChange)),
+            hide_error_rollbacks: self.strikes(&Fault::NoErrorRollbackEnvChange),
+            signal_inner_ends: self
+                .session
+                .transaction()
+                .filter(|_| self.strikes(&Fault::InnerEndsSignalled)),
+            session_state: if self.strikes(&Fault::NoSessionState) {
+                StateHarm::Silent
+            } else if self.strikes(&Fault::EverythingRecoverable) {
+                StateHarm::Recoverable
+            } else {
+                StateHarm::None
+            },
+            long_rows: false,
         }
     }
 
@@ -110,7 +125,9 @@ impl Conversation {
         match message.kind {
             PacketType::ATTENTION => self.late_attention(),
             // Babelfish executes what it has of it.
-            _ if message.ignored && !self.babelfish() => self.withdrawn(),
+            _ if message.ignored && !self.babelfish() && !self.strikes(&Fault::WithdrawnIsRun) => {
+                self.withdrawn()
+            }
             PacketType::SQL_BATCH | PacketType::RPC | PacketType::TRANSACTION_MANAGER => {
                 self.request(message)
             }
@@ -121,8 +138,11 @@ impl Conversation {
     /// An attention that came when nothing ran is acknowledged all the same ([MS-TDS] 3.3.5.9).
     fn late_attention(&mut self) -> Result<After, End> {
         count(&self.seat.counters().attentions);
-        if self.strikes(&Fault::AttentionIgnored) {
+        if self.strikes(&Fault::AttentionIgnored) || self.strikes(&Fault::LateAttentionIgnored) {
             return Ok(After::Continue);
+        }
+        if self.strikes(&Fault::AttentionTwice) {
+            self.say(|response| response.acknowledge_attention())?;
         }
         self.say(|response| response.acknowledge_attention())
     }
@@ -159,7 +179,7 @@ impl Conversation {
         }
         let kind = message.kind;
         let cancel = self.begin(self.babelfish() || self.strikes(&Fault::AttentionLate));
-        let harm = self.harm(kind);
+        let mut harm = self.harm(kind);
         let reset = message.status.asks_for_reset().then_some(message.status);
         let reset_fault = reset.and_then(|_| self.reset_fault());
         let refusal = self.strike(|fault| match fault {
@@ -168,6 +188,15 @@ impl Conversation {
         });
         let read = read(&message, self.format, self.babelfish());
         drop(message);
+        harm.long_rows =
+            matches!(&read, Ok((_, request)) if request.fetches()) && self.strikes(&Fault::CursorRowsTooLong);
+        if self.strikes(&Fault::RequestLosesInput) {
+            lock(&self.wire).input.clear();
+        }
+        let skip_refused = self.babelfish()
+            || reset.is_some_and(|status| status.contains(Status::RESET_CONNECTION_SKIP_TRAN))
+                && self.strikes(&Fault::SkipTransactionRefused);
+        let loses_input = self.babelfish() || reset.is_some() && self.strikes(&Fault::ResetLosesInput);
         let shared = self.shared.clone();
         let options = &shared.options;
         let mut response =
@@ -178,7 +207,7 @@ impl Conversation {
                 response.finish()?;
                 return Ok(After::Close);
             }
-            if options.kind == ServerKind::Babelfish && status.contains(Status::RESET_CONNECTION_SKIP_TRAN) {
+            if skip_refused && status.contains(Status::RESET_CONNECTION_SKIP_TRAN) {
                 let text = "RESETCONNECTIONSKIPTRAN is not supported";
                 response.refuse(&refusal::protocol_error(options, text));
                 response.finish()?;
@@ -187,7 +216,7 @@ impl Conversation {
             count(&self.seat.counters().resets);
             self.seat.entry.resets.fetch_add(1, Ordering::Relaxed);
             reset_session(&mut self.session, &mut response, status, reset_fault, options.kind, &cancel);
-            if options.kind == ServerKind::Babelfish {
+            if loses_input {
                 // What came together with a resetting request is lost there.
                 lock(&self.wire).input.clear();
             }
@@ -261,9 +290,12 @@ impl Conversation {
 
     fn reset_fault(&self) -> Option<Fault> {
         self.strike(|fault| match fault {
-            Fault::ResetFails | Fault::ResetNotAcknowledged | Fault::ResetLeavesEverything => {
-                Some(fault.clone())
-            }
+            Fault::ResetFails
+            | Fault::ResetNotAcknowledged
+            | Fault::ResetLeavesEverything
+            | Fault::ResetLeaves(_)
+            | Fault::ResetClearsIsolation
+            | Fault::ResetAcknowledgedLate => Some(fault.clone()),
             _ => None,
         })
     }

@@ -23,6 +23,10 @@ use crate::engine::{BrowseColumn, Output, SessionStateChange, Watch};
 use crate::watcher::Watcher;
 use crate::wire::{FLUSH_AT, SharedWire, lock};
 
+/// DONE's current command for COMMIT and ROLLBACK, as SQL Server sends it.
+const COMMIT: u16 = 0xD5;
+const ROLLBACK: u16 = 0xD2;
+
 /// What a login fixed about every response.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Format {
@@ -45,6 +49,25 @@ pub(crate) struct Harm {
     pub(crate) pace: Option<u32>,
     /// Transactions go unannounced.
     pub(crate) hide_transactions: bool,
+    /// So do rollbacks by an error.
+    pub(crate) hide_error_rollbacks: bool,
+    /// The open transaction, whose end is announced wherever something inside it ends.
+    pub(crate) signal_inner_ends: Option<u64>,
+    /// What becomes of SESSIONSTATE.
+    pub(crate) session_state: StateHarm,
+    /// Rows have more bytes than their metadata says.
+    pub(crate) long_rows: bool,
+}
+
+/// What a fault does to SESSIONSTATE.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum StateHarm {
+    #[default]
+    None,
+    /// It is never sent.
+    Silent,
+    /// It calls everything recoverable.
+    Recoverable,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +103,8 @@ pub(crate) struct Response<'a> {
     /// The cut was reached, or the socket failed: nothing more is written.
     over: bool,
     unfit: Option<Unfit>,
+    /// An error was told.
+    erred: bool,
 }
 
 impl<'a> Response<'a> {
@@ -103,6 +128,7 @@ impl<'a> Response<'a> {
             state_sequence,
             over: false,
             unfit: None,
+            erred: false,
         }
     }
 
@@ -150,10 +176,12 @@ impl<'a> Response<'a> {
 
     /// The last packet of the message, and behind it the acknowledgement of an attention in a message of its own, as SQL
     /// Server does: drivers (tedious) wait for the end of the one before they look for the other.
-    pub(crate) fn finish_and_acknowledge(mut self) -> std::io::Result<()> {
-        self.end_message()?;
-        self.packet_id = 0;
-        self.acknowledge_attention();
+    pub(crate) fn finish_and_acknowledge(mut self, times: usize) -> std::io::Result<()> {
+        for _ in 0..times {
+            self.end_message()?;
+            self.packet_id = 0;
+            self.acknowledge_attention();
+        }
         self.end_message()
     }
 
@@ -287,7 +315,12 @@ impl Output for Response<'_> {
         let start = self.tokens.len();
         let values = down_level::row(values, &self.engine_columns, self.format.dialect.version);
         match row::write(&mut self.tokens, &self.columns.columns, &values) {
-            Ok(()) => self.told(),
+            Ok(()) => {
+                if self.harm.long_rows {
+                    self.tokens.put_u32_le(1);
+                }
+                self.told()
+            }
             Err(unfit) => {
                 self.tokens.truncate(start);
                 self.unfit = Some(unfit);
@@ -330,18 +363,30 @@ impl Output for Response<'_> {
     }
 
     fn done(&mut self, done: Done) -> ControlFlow<()> {
+        if let Some(descriptor) = self.harm.signal_inner_ends {
+            match done.current_command {
+                COMMIT => EnvChange::CommitTransaction(descriptor).write(&mut self.tokens),
+                ROLLBACK => EnvChange::RollbackTransaction(descriptor).write(&mut self.tokens),
+                _ => {}
+            }
+        }
         done.write(&mut self.tokens, self.format.dialect.version);
         self.told()
     }
 
     fn message(&mut self, message: &ServerMessage) -> ControlFlow<()> {
+        self.erred |= message.is_error;
         message.write(&mut self.tokens, self.format.dialect.version);
         self.told()
     }
 
     fn env_change(&mut self, change: &EnvChange) -> ControlFlow<()> {
         let of_transaction = change.opens_transaction() || change.ends_transaction();
-        let known = self.format.dialect.is_7_2_or_later() && !self.harm.hide_transactions;
+        let hidden = self.harm.hide_transactions || self.harm.hide_error_rollbacks && self.erred;
+        let known = self.format.dialect.is_7_2_or_later() && !hidden;
+        if change.ends_transaction() {
+            self.harm.signal_inner_ends = None;
+        }
         if known || !of_transaction {
             change.write(&mut self.tokens);
         }
@@ -369,13 +414,14 @@ impl Output for Response<'_> {
     }
 
     fn session_state(&mut self, change: &SessionStateChange) -> ControlFlow<()> {
-        if self.format.session_recovery && !change.states.is_empty() {
+        let told = self.harm.session_state != StateHarm::Silent;
+        if self.format.session_recovery && told && !change.states.is_empty() {
             let mut data = Vec::new();
             for (id, value) in &change.states {
                 State { id: *id, value }.write(&mut data);
             }
-            let state =
-                SessionState { sequence: *self.state_sequence, recoverable: change.recoverable, data: &data };
+            let recoverable = change.recoverable || self.harm.session_state == StateHarm::Recoverable;
+            let state = SessionState { sequence: *self.state_sequence, recoverable, data: &data };
             state.write(&mut self.tokens);
             *self.state_sequence = self.state_sequence.saturating_add(1);
         }

@@ -4,6 +4,7 @@ mod admin;
 mod check_config;
 mod demo;
 mod hash_password;
+mod probe;
 mod run;
 mod sim;
 
@@ -22,6 +23,8 @@ pub(crate) enum Command {
     Sim(sim::Args),
     /// Ask a running proxy
     Admin(admin::Args),
+    /// Ask a SQL Server, harmlessly, whether it does what pooling assumes
+    Probe(probe::Args),
     /// Make a password hash for the users file; reads the password from the terminal or from standard input
     HashPassword(hash_password::Args),
 }
@@ -34,6 +37,7 @@ impl Command {
             Self::CheckConfig(args) => check_config::run(&args),
             Self::Sim(args) => sim::run(&args),
             Self::Admin(args) => admin::run(&args),
+            Self::Probe(args) => probe::run(&args),
             Self::HashPassword(args) => hash_password::run(&args),
         }
     }

@@ -47,6 +47,7 @@ mod emit;
 mod functions;
 mod gate;
 mod globals;
+mod leftover;
 mod message_text;
 mod metadata;
 mod parse;
@@ -66,6 +67,7 @@ mod wire_types;
 mod tests;
 
 pub use cancel::{Cancel, Watch};
+pub use leftover::Leftover;
 pub use server::Engine;
 pub use session::Session;
 

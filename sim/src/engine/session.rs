@@ -21,7 +21,7 @@ use super::settings::Settings;
 use super::storage::Storage;
 use super::transaction::Transaction;
 use super::types::SqlType;
-use super::{BulkTarget, Cancel, Outcome, Output, ResetReport, SessionOptions, SessionStateChange};
+use super::{BulkTarget, Cancel, Leftover, Outcome, Output, ResetReport, SessionOptions, SessionStateChange};
 
 /// A session. It is used by one thread at a time; [`Cancel`] reaches it from others.
 pub struct Session {
@@ -260,33 +260,81 @@ impl Session {
     /// What RESETCONNECTION clears ([MS-TDS] 2.2.3.1.2). The isolation level stays; with `keep_transaction`
     /// (RESETCONNECTIONSKIPTRAN) so does the transaction.
     pub fn reset(&mut self, keep_transaction: bool, cancel: &Cancel) -> ResetReport {
+        self.reset_but(keep_transaction, cancel, None)
+    }
+
+    /// [`Session::reset`] of a server that leaves one thing as it was.
+    pub fn reset_but(
+        &mut self,
+        keep_transaction: bool,
+        cancel: &Cancel,
+        left: Option<Leftover>,
+    ) -> ResetReport {
         self.cancel = cancel.clone();
+        let clears = |what| left != Some(what);
         let mut rolled_back = None;
-        if !keep_transaction && self.transaction.count > 0 {
+        if !keep_transaction && self.transaction.count > 0 && clears(Leftover::Transaction) {
             rolled_back = Some(self.transaction.descriptor);
             self.abandon_transaction();
         }
-        self.cursors.clear();
-        self.prepared.clear();
-        self.drop_session_tables();
-        self.engine.app_locks.release_all(self.spid, false);
-        self.context_info.clear();
-        self.session_context.clear();
-        self.security.clear();
+        if clears(Leftover::Cursors) {
+            self.cursors.clear();
+        }
+        if clears(Leftover::Prepared) {
+            self.prepared.clear();
+        }
+        if clears(Leftover::TemporaryTables) {
+            self.drop_session_tables();
+        }
+        if clears(Leftover::ApplicationLocks) {
+            self.engine.app_locks.release_all(self.spid, false);
+        }
+        if clears(Leftover::ContextInfo) {
+            self.context_info.clear();
+        }
+        if clears(Leftover::SessionContext) {
+            self.session_context.clear();
+        }
+        if clears(Leftover::Impersonation) {
+            self.security.clear();
+        }
         // An application role survives a reset: SQL Server breaks such a connection, the stand-in leaves it.
-        self.identity_insert = None;
-        self.last_identity = None;
+        if clears(Leftover::IdentityInsert) {
+            self.identity_insert = None;
+        }
+        if clears(Leftover::LastIdentity) {
+            self.last_identity = None;
+        }
         self.row_count = 0;
         self.error = 0;
         self.fetch_status = 0;
         self.cursor_rows = 0;
         self.bulk = None;
-        self.database = self.options.database.clone();
-        self.settings = Settings::at_login(self.options.ansi_defaults, &self.options.language);
+        if clears(Leftover::Database) {
+            self.database = self.options.database.clone();
+        }
+        if clears(Leftover::Settings) {
+            let language = std::mem::take(&mut self.settings.language);
+            self.settings = Settings::at_login(self.options.ansi_defaults, &self.options.language);
+            if !clears(Leftover::Language) {
+                self.settings.language = language;
+            }
+        }
         self.settings_changed();
         self.last_state = self.state_summary();
         self.publish(false);
         ResetReport { rolled_back, database: self.database.clone(), language: self.settings.language.clone() }
+    }
+
+    /// Back to READ COMMITTED, which SQL Server's reset does not do.
+    pub fn reset_isolation(&mut self) {
+        self.isolation = 2;
+        self.publish(false);
+    }
+
+    /// Whether the next statement may begin a transaction by itself.
+    pub fn begins_implicitly(&self) -> bool {
+        self.settings.implicit_transactions && self.transaction.count == 0
     }
 
     /// Whether the end of this session may have to wait for others: it drops tables that they can see.
