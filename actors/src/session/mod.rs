@@ -6,6 +6,8 @@ pub(crate) mod client_conn;
 pub(crate) mod context;
 mod dedicated;
 mod log_in;
+#[allow(dead_code, unused_imports, reason = "transaction pooling is about to call it")]
+mod prepared;
 mod relay;
 mod serve;
 pub(crate) mod table;
