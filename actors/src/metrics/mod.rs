@@ -25,6 +25,23 @@ pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0
 const TIMES: [f64; 15] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
 
+/// What crashes are counted of; these and the next appear at zero. A counter that first appears at 1 has not grown for
+/// Prometheus, and an alert on its growth would miss the first.
+const ACTORS: [&str; 10] = [
+    "coordinator",
+    "buckets",
+    "bucket",
+    "errand",
+    "listener",
+    "acceptor",
+    "shard",
+    "session",
+    "reload",
+    "admin",
+];
+/// Errors that say that there is not enough for everybody.
+const REFUSALS: [&str; 4] = ["queue_full", "acquire_timeout", "too_many_clients", "too_many_bucket_clients"];
+
 type Labels = Vec<(&'static str, Arc<str>)>;
 
 /// All metrics of the process; shared by reference.
@@ -105,6 +122,12 @@ impl Metrics {
         let client_connections = counter(names::CLIENT_CONNECTIONS);
         let (errors, throttled_logins) = (counter(names::ERRORS), counter(names::THROTTLED_LOGINS));
         let (crashes, restarts) = (counter(names::CRASHES), counter(names::RESTARTS));
+        for actor in ACTORS {
+            crashes.with(&[actor]);
+        }
+        for refusal in REFUSALS {
+            errors.with(&[refusal]);
+        }
         let of_buckets = OfBuckets::register(&mut registry);
         Self {
             registry,
@@ -394,6 +417,14 @@ mod tests {
         assert!(metrics.render().contains("tdsbouncer_sessions{state=\"relaying\"} 0\n"));
         metrics.watch_bucket("orders", || BucketGauges { idle: 4, ..Default::default() });
         assert!(metrics.render().contains(&line.replace("} 3", "} 4")));
+    }
+
+    #[test]
+    fn crashes_and_refusals_are_seen_at_zero() {
+        let text = Metrics::new("1").render();
+        for line in ["crashes_total{actor=\"session\"} 0", "errors_total{type=\"queue_full\"} 0"] {
+            assert!(text.contains(&format!("tdsbouncer_{line}\n")), "{line} is missing in\n{text}");
+        }
     }
 
     #[test]
