@@ -1,0 +1,18 @@
+-- A login that reads and writes both databases and nothing else. DATABASE, LOGIN and LOGIN_PASSWORD come from the
+-- environment.
+SET NOCOUNT ON;
+IF SUSER_ID(N'$(LOGIN)') IS NULL
+    CREATE LOGIN [$(LOGIN)] WITH PASSWORD = N'$(LOGIN_PASSWORD)', DEFAULT_DATABASE = [$(DATABASE)];
+GO
+USE [$(DATABASE)];
+IF USER_ID(N'$(LOGIN)') IS NULL CREATE USER [$(LOGIN)] FOR LOGIN [$(LOGIN)];
+ALTER ROLE db_datareader ADD MEMBER [$(LOGIN)];
+ALTER ROLE db_datawriter ADD MEMBER [$(LOGIN)];
+ALTER ROLE db_ddladmin ADD MEMBER [$(LOGIN)];
+GO
+USE [$(DATABASE)_2025];
+IF USER_ID(N'$(LOGIN)') IS NULL CREATE USER [$(LOGIN)] FOR LOGIN [$(LOGIN)];
+ALTER ROLE db_datareader ADD MEMBER [$(LOGIN)];
+ALTER ROLE db_datawriter ADD MEMBER [$(LOGIN)];
+ALTER ROLE db_ddladmin ADD MEMBER [$(LOGIN)];
+GO
