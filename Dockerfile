@@ -17,7 +17,8 @@ FROM debian:bookworm-slim
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates curl \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --system --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin tdsbouncer \
+    && groupadd --gid 10001 tdsbouncer \
+    && useradd --uid 10001 --gid 10001 --no-create-home --shell /usr/sbin/nologin tdsbouncer \
     && install -d -o tdsbouncer -g tdsbouncer -m 0750 /run/tdsbouncer \
     && install -d /etc/tdsbouncer
 COPY --from=build /src/target/release/tdsbouncer /usr/local/bin/tdsbouncer

@@ -6,7 +6,11 @@ CONFIG ?= config/proxy.toml
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint format unit drivers fuzz bench check-config docs deps audit image clean
+.PHONY: help run build test lint format unit drivers deployment fuzz bench check-config docs deps audit image \
+	docker-up docker-down docker-destroy docker-logs health redis-ping clean
+
+# The plugin where it is there, else the program.
+COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose) -f compose/docker-compose.yml
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +36,9 @@ unit: ## Run the Rust tests
 drivers: ## Run real SQL clients, direct and through the proxy
 	tests/run drivers
 
+deployment: ## Check what it is deployed and watched with: Compose, HAProxy, Kubernetes, image, dashboards, alerts
+	tests/run manifests observability image
+
 fuzz: ## Feed every decoder a million inputs
 	fuzz/run
 
@@ -54,6 +61,29 @@ audit: ## Check dependencies for known vulnerabilities, licences, bans and sourc
 
 image: ## Build the container image tdsbouncer:latest
 	docker build --tag tdsbouncer:latest .
+
+docker-up: ## Start SQL Server x3, proxy x3, HAProxy, Redis, Prometheus, Grafana, Tempo; ready when it returns
+	$(COMPOSE) build proxy-1
+	$(COMPOSE) up --detach
+	@for port in 18081 18082 18083; do \
+	    until curl --silent --fail --output /dev/null http://127.0.0.1:$$port/health/ready; do sleep 1; done; done
+	@echo "clients: localhost:1433   Grafana: http://localhost:3000   Prometheus: http://localhost:9090   HAProxy: http://localhost:8404"
+
+docker-down: ## Stop them; data stays
+	$(COMPOSE) down
+
+docker-destroy: ## Stop them and forget all data
+	$(COMPOSE) down --volumes --remove-orphans
+
+docker-logs: ## Follow their logs (ARGS="proxy-1 haproxy": only these)
+	$(COMPOSE) logs --follow --tail 100 $(ARGS)
+
+health: ## Ask each proxy of Compose how it and its servers are
+	@for port in 18081 18082 18083; do echo "localhost:$$port"; \
+	    curl --silent --show-error --max-time 5 http://127.0.0.1:$$port/health || exit 1; echo; done
+
+redis-ping: ## Ask Compose's Redis whether it is there
+	$(COMPOSE) exec -T redis redis-cli ping
 
 clean: ## Remove what was built
 	$(CARGO) clean
