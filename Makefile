@@ -4,9 +4,12 @@ CARGO ?= cargo
 CONFIG ?= config/proxy.toml
 # Options for the program, as: make run ARGS="--port 11433"
 ARGS ?=
+# How long `make differential` runs, and where it begins
+REQUESTS ?= 1000000
+SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint format unit drivers deployment fuzz bench check-config docs deps audit image \
+.PHONY: help run build test lint format unit drivers deployment differential fuzz bench check-config docs deps audit image \
 	docker-up docker-down docker-destroy docker-logs health redis-ping clean
 
 # The plugin where it is there, else the program.
@@ -38,6 +41,8 @@ drivers: ## Run real SQL clients, direct and through the proxy
 
 deployment: ## Check what it is deployed and watched with: Compose, HAProxy, Kubernetes, image, dashboards, alerts
 	tests/run manifests observability image
+differential: ## Compare direct and proxied answers to random scripts (REQUESTS=1000000 SEED=7)
+	REQUESTS=$(REQUESTS) SEED=$(SEED) $(CARGO) test --locked --package tdsbouncer-actors --test differential -- --nocapture
 
 fuzz: ## Feed every decoder a million inputs
 	fuzz/run

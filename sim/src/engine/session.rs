@@ -187,8 +187,7 @@ impl Session {
         last: bool,
         work: impl FnOnce(&mut Session, &mut Emit<'_>) -> Result<(), Stop>,
     ) -> Outcome {
-        self.cancel = cancel.clone();
-        *lock(&self.running_cancel) = cancel.clone();
+        self.obey(cancel);
         if let Some(listed) = lock(&self.engine.sessions).get_mut(&self.spid) {
             listed.cancel = cancel.clone();
             listed.running = true;
@@ -227,7 +226,9 @@ impl Session {
                 outcome = Outcome::Stopped;
             }
         }
-        if matches!(outcome, Outcome::Killed) || outcome == Outcome::Cancelled && self.settings.xact_abort {
+        // The output may have been the first to see the attention.
+        let stopped = outcome == Outcome::Cancelled || outcome == Outcome::Stopped && cancel.is_cancelled();
+        if outcome == Outcome::Killed || stopped && self.settings.xact_abort {
             let _unheard = self.roll_back_all(&mut emit);
         }
         let state = self.state_summary();
@@ -238,6 +239,12 @@ impl Session {
         }
         self.publish(false);
         outcome
+    }
+
+    /// From now on this flag stops what runs, also inside SQLite.
+    fn obey(&mut self, cancel: &Cancel) {
+        self.cancel = cancel.clone();
+        *lock(&self.running_cancel) = cancel.clone();
     }
 
     /// Tells the others how this session stands.
@@ -270,7 +277,7 @@ impl Session {
         cancel: &Cancel,
         left: Option<Leftover>,
     ) -> ResetReport {
-        self.cancel = cancel.clone();
+        self.obey(cancel);
         let clears = |what| left != Some(what);
         let mut rolled_back = None;
         if !keep_transaction && self.transaction.count > 0 && clears(Leftover::Transaction) {
@@ -578,7 +585,7 @@ pub(super) fn table_variable_matches(stored: &str, name: &str) -> bool {
 impl Drop for Session {
     fn drop(&mut self) {
         // Whoever stopped the last request does not stop this.
-        self.cancel = Cancel::new();
+        self.obey(&Cancel::new());
         self.abandon_transaction();
         self.cursors.clear();
         self.drop_session_tables();

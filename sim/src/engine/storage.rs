@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use rusqlite::Connection;
 
 use super::server::{Shared, lock};
-use super::{Cancel, functions};
+use super::{Cancel, catalog, functions};
 
 /// Open connections that wait for a session. Each costs about 100 KiB, and opening one costs more than a login without it.
 const MAX_SPARE: usize = 64;
@@ -69,10 +69,11 @@ impl Storage {
     /// Leaves the connection to a later session. Its transaction and temporary tables are gone by now.
     pub(super) fn give_back(&mut self) {
         let Some(connection) = self.open.take() else { return };
-        if !connection.is_autocommit() {
+        *lock(&self.running) = Cancel::new();
+        let clean = connection.is_autocommit() && !catalog::has_temporary(&connection).unwrap_or(true);
+        if !clean {
             return;
         }
-        *lock(&self.running) = Cancel::new();
         self.functions.forget();
         let mut spare = lock(&self.engine.spare);
         if spare.len() < MAX_SPARE {

@@ -652,3 +652,26 @@ fn a_session_that_takes_over_anothers_storage_sees_nothing_of_it() {
     );
     assert!(second.state_summary().recoverable);
 }
+
+#[test]
+fn a_reset_behind_a_cancelled_request_drops_the_temporary_tables() {
+    let engine = engine();
+    let mut session = open(&engine);
+    run(&mut session, "CREATE TABLE #t (a int)");
+    let cancel = Cancel::new();
+    cancel.cancel();
+    let mut out = Transcript::default();
+    assert_eq!(
+        session.batch("SELECT id FROM dbo.generate_rows(1000000)", &mut out, &cancel),
+        Outcome::Cancelled
+    );
+    session.reset(false, &Cancel::new());
+    assert_eq!(says(&mut session, "SELECT OBJECT_ID('tempdb..#t')"), "NULL");
+    run(&mut session, "CREATE TABLE #t (a int)");
+    assert_eq!(
+        session.batch("SELECT id FROM dbo.generate_rows(1000000)", &mut out, &cancel),
+        Outcome::Cancelled
+    );
+    drop(session);
+    assert_eq!(says(&mut open(&engine), "SELECT OBJECT_ID('tempdb..#t')"), "NULL");
+}

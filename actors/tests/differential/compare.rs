@@ -1,0 +1,102 @@
+//! Whether two servers told a client the same, and where they did not.
+
+use tds::done::DoneStatus;
+
+use super::player::{Told, is_acknowledgement};
+use super::script::{Check, Script};
+use super::token::Token;
+
+/// The first step whose answers differ.
+#[derive(Clone, Debug)]
+pub struct Difference {
+    pub client: usize,
+    pub at: usize,
+    pub direct: String,
+    pub proxied: String,
+}
+
+/// What a run showed beside its differences.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Count {
+    pub requests: usize,
+    /// Reads of the previous batch's values, and those that the proxy refused.
+    pub reads_of_previous: usize,
+    pub refused_reads: usize,
+}
+
+impl Count {
+    pub fn add(&mut self, other: Self) {
+        self.requests += other.requests;
+        self.reads_of_previous += other.reads_of_previous;
+        self.refused_reads += other.refused_reads;
+    }
+}
+
+/// Compares a client's two transcripts.
+pub fn compare(script: &Script, direct: &[Told], proxied: &[Told], count: &mut Count) -> Option<Difference> {
+    for (at, step) in script.steps.iter().enumerate() {
+        count.requests += 1;
+        let (Some(left), Some(right)) = (direct.get(at), proxied.get(at)) else {
+            return Some(difference(script, at, direct.get(at), proxied.get(at)));
+        };
+        let agree = match step.check {
+            Check::Equal => left == right,
+            Check::UntilStopped => left == right || agree_until_stopped(left, right),
+            Check::OrValuesGone => {
+                count.reads_of_previous += 1;
+                let refused = says_values_gone(right);
+                count.refused_reads += usize::from(refused);
+                refused || left == right
+            }
+        };
+        if !agree {
+            return Some(difference(script, at, Some(left), Some(right)));
+        }
+    }
+    None
+}
+
+impl Difference {
+    /// A client whose connection failed where the script did not make it.
+    pub fn broken(script: &Script, runs: &[Result<Vec<Told>, String>]) -> Self {
+        let show = |at: usize| match runs.get(at) {
+            Some(Ok(told)) => format!("{} steps", told.len()),
+            Some(Err(error)) => error.clone(),
+            None => "nothing".to_owned(),
+        };
+        Self { client: script.client, at: 0, direct: show(0), proxied: show(1) }
+    }
+}
+
+fn difference(script: &Script, at: usize, direct: Option<&Told>, proxied: Option<&Told>) -> Difference {
+    let show = |told: Option<&Told>| {
+        let text: String = format!("{told:?}").chars().take(4000).collect();
+        text
+    };
+    Difference { client: script.client, at, direct: show(direct), proxied: show(proxied) }
+}
+
+/// Both were stopped, each somewhere: the shorter one's rows are the longer one's first.
+fn agree_until_stopped(left: &Told, right: &Told) -> bool {
+    let (Told::Said(left), Told::Said(right)) = (left, right) else { return false };
+    let rows = |said: &[Vec<Token>]| -> Vec<Token> {
+        let shown = |token: &&Token| matches!(token, Token::Columns(_) | Token::Row(_));
+        said.iter().flatten().filter(shown).cloned().collect()
+    };
+    let acknowledged = |said: &[Vec<Token>]| said.iter().flatten().filter(|t| is_acknowledgement(t)).count();
+    let (left_rows, right_rows) = (rows(left), rows(right));
+    let common = left_rows.len().min(right_rows.len());
+    acknowledged(left) == 1 && acknowledged(right) == 1 && left_rows[..common] == right_rows[..common]
+}
+
+/// The proxy's own error, alone: the values of the previous batch are gone with the connection that had them.
+fn says_values_gone(told: &Told) -> bool {
+    let Told::Said(messages) = told else { return false };
+    let [tokens] = &messages[..] else { return false };
+    let [Token::Message(message), Token::Done(done)] = &tokens[..] else { return false };
+    message.is_error
+        && message.class < 20
+        && message.text.starts_with("tdsbouncer: ")
+        && message.text.contains("previous")
+        && done.status == DoneStatus::ERROR
+}
