@@ -41,6 +41,7 @@ drivers: ## Run real SQL clients, direct and through the proxy
 
 deployment: ## Check what it is deployed and watched with: Compose, HAProxy, Kubernetes, image, dashboards, alerts
 	tests/run manifests observability image
+
 differential: ## Compare direct and proxied answers to random scripts (REQUESTS=1000000 SEED=7)
 	REQUESTS=$(REQUESTS) SEED=$(SEED) $(CARGO) test --locked --package tdsbouncer-actors --test differential -- --nocapture
 
