@@ -193,6 +193,7 @@ impl Proxy {
     pub async fn drain(&self, deadline: Duration) -> usize {
         let doors = &self.estate.doors;
         doors.closed.send_replace(true);
+        doors.stop_listening();
         doors.table.wish(Wish::Drain);
         let over = Instant::now() + deadline;
         while doors.table.clients() > 0 && Instant::now() < over {

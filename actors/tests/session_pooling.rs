@@ -188,3 +188,23 @@ async fn a_drain_lets_sessions_end_and_then_ends_them_clearly() {
     assert!(tokio::net::TcpStream::connect(stage.address).await.is_err() || stage.server.stats().open == 0);
     assert_eq!(stage.server.stats().open, 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_draining_proxy_refuses_new_connections_at_once() {
+    let stage = Stage::with(2).await;
+    let mut holding = Client::connect(stage.address, &Who::default()).await;
+    holding.batch("BEGIN TRANSACTION").await;
+    let newcomer = async {
+        let over = tokio::time::Instant::now() + Duration::from_secs(20);
+        // Until the drain has begun, connections are still accepted.
+        while let Ok(socket) = tokio::net::TcpStream::connect(stage.address).await {
+            assert!(tokio::time::Instant::now() < over, "still accepted");
+            drop(socket);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(holding.batch("SELECT 7").await.number(), 7, "the drain goes on");
+        drop(holding);
+    };
+    let (ended, ()) = tokio::join!(stage.proxy.drain(Duration::from_secs(60)), newcomer);
+    assert_eq!(ended, 0, "everybody left before the deadline");
+}

@@ -4,13 +4,15 @@ mod acceptor;
 mod shard;
 
 use std::collections::HashMap;
+use std::net::Shutdown;
 use std::sync::Arc;
 
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
+use socket2::SockRef;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
-use tracing::error;
+use tracing::{error, warn};
 
 pub(crate) use shard::ShardHandle;
 
@@ -31,6 +33,18 @@ pub(crate) struct Doors {
     pub(crate) handshakes: Arc<Semaphore>,
     /// True once no more clients are wanted.
     pub(crate) closed: watch::Sender<bool>,
+}
+
+impl Doors {
+    /// From now on the system refuses whoever connects, and a balancer in front tries another proxy. Without this they
+    /// would wait in the system's queue, accepted by nobody, until the process ends.
+    pub(crate) fn stop_listening(&self) {
+        for (listener, socket) in &self.sockets {
+            if let Err(error) = SockRef::from(&**socket).shutdown(Shutdown::Both) {
+                warn!(listener = listener.name, %error, "cannot stop listening");
+            }
+        }
+    }
 }
 
 pub(crate) struct ListenerSupervisor;
