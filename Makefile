@@ -39,8 +39,8 @@ unit: ## Run the Rust tests
 drivers: ## Run real SQL clients, direct and through the proxy
 	tests/run drivers
 
-deployment: ## Check what it is deployed and watched with: Compose, HAProxy, Kubernetes, image, dashboards, alerts
-	tests/run manifests observability image
+deployment: ## Check Compose, HAProxy, Kubernetes, image, dashboards, alerts, and a rolling restart
+	tests/run manifests observability rolling image
 
 differential: ## Compare direct and proxied answers to random scripts (REQUESTS=1000000 SEED=7)
 	REQUESTS=$(REQUESTS) SEED=$(SEED) $(CARGO) test --locked --package tdsbouncer-actors --test differential -- --nocapture
