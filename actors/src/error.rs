@@ -63,6 +63,18 @@ pub(crate) enum SessionError {
     RestartedBefore,
     #[error("the session was restarted while your request ran: its outcome is unknown")]
     OutcomeUnknown,
+    #[error("the server connection was lost while your request ran: {why}; its outcome is unknown")]
+    ServerLostUnderRequest { why: String },
+    #[error(
+        "a server connection could not be given your session's state: {why}; nothing was done, try again"
+    )]
+    NotPrepared { why: String },
+    #[error(
+        "the values that the previous request left (@@IDENTITY, SCOPE_IDENTITY(), @@ROWCOUNT, @@ERROR) are gone with the server connection; read them in the same request, or raise linger, or use pool_mode = \"session\""
+    )]
+    PreviousValuesGone,
+    #[error("your session did nothing for too long with what it held ({holds}): it was rolled back")]
+    HeldTooLong { holds: String },
     #[error("the session crashed and its server connection with all its state is lost")]
     StateLost,
     #[error("the session crashed too often")]
@@ -97,6 +109,10 @@ const UNAVAILABLE: i32 = 40613;
 const TRY_AGAIN: i32 = 40197;
 /// In no driver's retry list: the outcome is unknown.
 const OUTCOME_UNKNOWN: i32 = 50001;
+/// In no driver's retry list: what the request reads is not there any more.
+const VALUES_GONE: i32 = 50002;
+/// In no driver's retry list: the session's transaction or hold was ended.
+const HELD_TOO_LONG: i32 = 50003;
 /// Cannot open the database requested by the login.
 const CANNOT_OPEN_DATABASE: i32 = 4060;
 /// Login failed.
@@ -146,8 +162,10 @@ impl Answer for SessionError {
             Self::LoginFailed { .. } => {
                 vec![ServerMessage::error(LOGIN_FAILED, 14, self.to_string(), SERVER_NAME)]
             }
-            Self::RestartedBefore => ours(TRY_AGAIN, 16, self),
-            Self::OutcomeUnknown => ours(OUTCOME_UNKNOWN, 16, self),
+            Self::RestartedBefore | Self::NotPrepared { .. } => ours(TRY_AGAIN, 16, self),
+            Self::OutcomeUnknown | Self::ServerLostUnderRequest { .. } => ours(OUTCOME_UNKNOWN, 16, self),
+            Self::PreviousValuesGone => ours(VALUES_GONE, 16, self),
+            Self::HeldTooLong { .. } => ours(HELD_TOO_LONG, 16, self),
             Self::StateLost | Self::CrashedTooOften | Self::ServerLost { .. } | Self::ClientProtocol(_) => {
                 ours(OUTCOME_UNKNOWN, 20, self)
             }
@@ -164,6 +182,8 @@ impl Answer for SessionError {
             Self::TooManyClients { .. }
             | Self::TooManyBucketClients { .. }
             | Self::ServerLost { .. }
+            | Self::ServerLostUnderRequest { .. }
+            | Self::NotPrepared { .. }
             | Self::Recalled(_) => Fault::Outside,
             _ => Fault::Client,
         }
@@ -178,6 +198,10 @@ impl Answer for SessionError {
             Self::LoginFailed { .. } => "login_failed",
             Self::RestartedBefore => "restarted",
             Self::OutcomeUnknown => "outcome_unknown",
+            Self::ServerLostUnderRequest { .. } => "server_lost_under_request",
+            Self::NotPrepared { .. } => "not_prepared",
+            Self::PreviousValuesGone => "previous_values_gone",
+            Self::HeldTooLong { .. } => "held_too_long",
             Self::StateLost => "state_lost",
             Self::CrashedTooOften => "crashed_too_often",
             Self::ServerLost { .. } => "server_lost",

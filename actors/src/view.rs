@@ -131,7 +131,7 @@ fn session_row(conn: &ClientConn, now: Instant) -> SessionRow {
     SessionRow {
         id: conn.id.0,
         bucket: login.map(|login| login.bucket.name().to_string()),
-        state: phase.name(),
+        state: if phase == Phase::Idle && !conn.holds().is_empty() { "holding" } else { phase.name() },
         user: login.map(|login| login.user.clone()),
         database: login.map(|login| login.template.database.clone()),
         application: login.map(|login| login.template.application.clone()),

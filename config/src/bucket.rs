@@ -12,7 +12,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use crate::mirror::KeyExtra;
+pub use crate::mirror::{KeyExtra, ResetPolicy, SpidReads, UnknownProcedures};
 
 /// A bucket's name, cheap to clone; equal names are equal buckets.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -82,6 +82,22 @@ pub struct Bucket {
     pub login_timeout: Duration,
     /// The longest wait for the acknowledgement of a reset; then the connection is discarded.
     pub reset_timeout: Duration,
+    /// Whether a connection is reset at every change of hands, or where something may be left on it.
+    pub reset: ResetPolicy,
+    /// How long a session keeps its connection for values that its next request may read (@@IDENTITY and the like).
+    pub linger: Duration,
+    /// The longest that a client may do nothing in a transaction; then it is rolled back. None: for ever.
+    pub idle_in_transaction_timeout: Option<Duration>,
+    /// The longest that a client may do nothing with a connection that it holds. None: for ever.
+    pub hold_timeout: Option<Duration>,
+    /// What becomes of a session that looks at its process id (@@SPID).
+    pub spid_reads: SpidReads,
+    /// Procedures after whose call the session keeps its connection; the last part of the name.
+    pub holding_procedures: Vec<String>,
+    /// Procedures that leave nothing, whatever is known of them.
+    pub harmless_procedures: Vec<String>,
+    /// What becomes of a session that calls a procedure nobody knows.
+    pub unknown_procedures: UnknownProcedures,
     /// TCP keep-alive towards the server.
     pub keepalive: Keepalive,
     /// Pause between attempts to reach a server that cannot be reached.
@@ -170,6 +186,14 @@ impl Bucket {
             connect_timeout: from.connect_timeout,
             login_timeout: from.login_timeout,
             reset_timeout: from.reset_timeout,
+            reset: from.reset,
+            linger: from.linger,
+            idle_in_transaction_timeout: from.idle_in_transaction_timeout,
+            hold_timeout: from.hold_timeout,
+            spid_reads: from.spid_reads,
+            holding_procedures: from.holding_procedures.clone(),
+            harmless_procedures: from.harmless_procedures.clone(),
+            unknown_procedures: from.unknown_procedures,
             keepalive: Keepalive::from(&from.keepalive),
             reconnect_backoff: Backoff { min: from.reconnect_backoff.min, max: from.reconnect_backoff.max },
             key_extra: Vec::new(),
@@ -218,6 +242,15 @@ impl Bucket {
         time("connect_timeout", from.connect_timeout, 10 * millisecond..=SECONDS(300));
         time("login_timeout", from.login_timeout, 10 * millisecond..=SECONDS(300));
         time("reset_timeout", from.reset_timeout, 10 * millisecond..=SECONDS(300));
+        time("linger", from.linger, Duration::ZERO..=SECONDS(60));
+        for (key, limit) in [
+            ("idle_in_transaction_timeout", from.idle_in_transaction_timeout),
+            ("hold_timeout", from.hold_timeout),
+        ] {
+            if let Some(limit) = limit {
+                time(key, limit, 10 * millisecond..=30 * SECONDS(86_400));
+            }
+        }
         if let Some(lifetime) = from.max_lifetime {
             time("max_lifetime", lifetime, SECONDS(1)..=SECONDS(30 * 86_400));
         }
@@ -258,6 +291,14 @@ impl Bucket {
             connect_timeout: from.connect_timeout,
             login_timeout: from.login_timeout,
             reset_timeout: from.reset_timeout,
+            reset: from.reset,
+            linger: from.linger,
+            idle_in_transaction_timeout: from.idle_in_transaction_timeout,
+            hold_timeout: from.hold_timeout,
+            spid_reads: from.spid_reads,
+            holding_procedures: from.holding_procedures.clone(),
+            harmless_procedures: from.harmless_procedures.clone(),
+            unknown_procedures: from.unknown_procedures,
             keepalive,
             reconnect_backoff: backoff,
             key_extra,

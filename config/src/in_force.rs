@@ -28,6 +28,12 @@ impl Config {
             rows.add(&at, "connect_timeout", duration::show(bucket.connect_timeout));
             rows.add(&at, "login_timeout", duration::show(bucket.login_timeout));
             rows.add(&at, "reset_timeout", duration::show(bucket.reset_timeout));
+            rows.add(&at, "reset", debug(bucket.reset));
+            rows.add(&at, "linger", duration::show(bucket.linger));
+            rows.add(&at, "idle_in_transaction_timeout", show(bucket.idle_in_transaction_timeout));
+            rows.add(&at, "hold_timeout", show(bucket.hold_timeout));
+            rows.add(&at, "spid_reads", debug(bucket.spid_reads));
+            rows.add(&at, "unknown_procedures", debug(bucket.unknown_procedures));
             rows.add(&at, "server_tls.mode", debug(bucket.server_tls.mode));
         }
         let (limits, timeouts) = (&self.limits, &self.timeouts);

@@ -41,7 +41,10 @@ mod users;
 
 pub use admin::{Admin, Coordinator};
 pub use auth::AuthSettings;
-pub use bucket::{Backoff, Bucket, BucketAuth, BucketName, Keepalive, KeyExtra, PoolMode};
+pub use bucket::{
+    Backoff, Bucket, BucketAuth, BucketName, Keepalive, KeyExtra, PoolMode, ResetPolicy, SpidReads,
+    UnknownProcedures,
+};
 pub use check::{Machine, Nowhere, Outside};
 pub use config::{Config, Runtime};
 pub use duration::show as show_duration;

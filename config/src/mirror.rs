@@ -129,6 +129,17 @@ pub struct Bucket {
     pub login_timeout: Duration,
     #[serde(with = "duration::plain")]
     pub reset_timeout: Duration,
+    pub reset: ResetPolicy,
+    #[serde(with = "duration::plain")]
+    pub linger: Duration,
+    #[serde(with = "duration::or_off")]
+    pub idle_in_transaction_timeout: Option<Duration>,
+    #[serde(with = "duration::or_off")]
+    pub hold_timeout: Option<Duration>,
+    pub spid_reads: SpidReads,
+    pub holding_procedures: Vec<String>,
+    pub harmless_procedures: Vec<String>,
+    pub unknown_procedures: UnknownProcedures,
     pub split_by: Vec<KeyExtra>,
     pub server_tls: ServerTls,
     pub keepalive: Keepalive,
@@ -160,6 +171,14 @@ impl Default for Bucket {
             connect_timeout: 5 * SECOND,
             login_timeout: 15 * SECOND,
             reset_timeout: 5 * SECOND,
+            reset: ResetPolicy::WhenNeeded,
+            linger: Duration::from_millis(5),
+            idle_in_transaction_timeout: None,
+            hold_timeout: None,
+            spid_reads: SpidReads::Hold,
+            holding_procedures: Vec::new(),
+            harmless_procedures: Vec::new(),
+            unknown_procedures: UnknownProcedures::Share,
             split_by: Vec::new(),
             server_tls: ServerTls::default(),
             keepalive: Keepalive::default(),
@@ -182,6 +201,30 @@ pub enum PoolMode {
 pub enum AuthMode {
     Passthrough,
     Service,
+}
+
+/// `buckets.reset`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResetPolicy {
+    WhenNeeded,
+    Always,
+}
+
+/// `buckets.spid_reads`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SpidReads {
+    Hold,
+    Allow,
+}
+
+/// `buckets.unknown_procedures`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnknownProcedures {
+    Share,
+    Hold,
 }
 
 /// `buckets.split_by`

@@ -38,7 +38,10 @@ pub enum Passed {
 #[derive(Debug)]
 pub struct ResponseEditor {
     scanner: ResponseScanner,
+    /// The longest packet that is accepted, in bytes.
     max_packet: usize,
+    /// The longest packet that is written, in bytes.
+    packet_size: usize,
     /// Payload that is to come before the next packet's: the beginning of a token that may yet be edited, or tokens
     /// put in.
     carry: BytesMut,
@@ -51,11 +54,13 @@ pub struct ResponseEditor {
 }
 
 impl ResponseEditor {
-    /// Begins between two responses. No packet may be longer than `max_packet` bytes, and none will be.
-    pub fn new(dialect: impl Into<Dialect>, max_packet: usize) -> Self {
+    /// Begins between two responses. No packet may be longer than `max_packet` bytes; those written anew are at most
+    /// `packet_size` bytes long, as client and server have agreed.
+    pub fn new(dialect: impl Into<Dialect>, max_packet: usize, packet_size: usize) -> Self {
         Self {
             scanner: ResponseScanner::new(dialect),
             max_packet,
+            packet_size: packet_size.max(HEADER_LEN + 1),
             carry: BytesMut::new(),
             carried: 0,
             edits: Vec::new(),
@@ -180,7 +185,7 @@ impl ResponseEditor {
     }
 
     fn write_packets(&mut self, header: PacketHeader, payload: &[u8], out: &mut BytesMut) {
-        let room = self.max_packet - HEADER_LEN;
+        let room = self.packet_size - HEADER_LEN;
         let mut chunks = payload.chunks(room).peekable();
         let id = self.next_id.get_or_insert(header.id);
         if chunks.peek().is_none() && !header.ends_message() {
@@ -293,7 +298,7 @@ mod tests {
     fn a_response_without_edits_passes_byte_for_byte() {
         let bytes = packets(&[info(700), done(1)].concat(), LIMIT);
         let (mut input, mut out) = (bytes.clone(), BytesMut::new());
-        let mut editor = ResponseEditor::new(TdsVersion::V7_4, LIMIT);
+        let mut editor = ResponseEditor::new(TdsVersion::V7_4, LIMIT, LIMIT);
         assert_eq!(editor.pass(&mut input, &mut out, |_| Edit::Keep), Ok(Passed::Ended));
         assert_eq!(out, bytes);
     }
@@ -302,7 +307,7 @@ mod tests {
     fn what_lies_behind_a_response_stays() {
         let bytes = packets(&done(1), LIMIT);
         let mut input = BytesMut::from(&[&bytes[..], &bytes[..]].concat()[..]);
-        let (mut editor, mut out) = (ResponseEditor::new(TdsVersion::V7_4, LIMIT), BytesMut::new());
+        let (mut editor, mut out) = (ResponseEditor::new(TdsVersion::V7_4, LIMIT, LIMIT), BytesMut::new());
         assert_eq!(editor.swallow(&mut input, |_| ()), Ok(Passed::Ended));
         assert_eq!(input, bytes);
         editor.insert_front(&reset_done());
@@ -314,7 +319,7 @@ mod tests {
     fn a_response_that_ends_inside_a_token_is_torn() {
         let whole = done(1);
         let mut input = packets(&whole[..whole.len() - 1], LIMIT);
-        let mut editor = ResponseEditor::new(TdsVersion::V7_4, LIMIT);
+        let mut editor = ResponseEditor::new(TdsVersion::V7_4, LIMIT, LIMIT);
         let mut out = BytesMut::new();
         assert_eq!(editor.pass(&mut input, &mut out, |_| Edit::Keep), Ok(Passed::Torn));
         assert_eq!(payload_of(out), &whole[..whole.len() - 1], "the client sees what the server said");
@@ -324,7 +329,7 @@ mod tests {
     fn a_request_is_no_response() {
         let mut input = BytesMut::new();
         write_message(&mut input, PacketType::RPC, Status::NORMAL, 0, LIMIT, &[0; 20]);
-        let mut editor = ResponseEditor::new(TdsVersion::V7_4, LIMIT);
+        let mut editor = ResponseEditor::new(TdsVersion::V7_4, LIMIT, LIMIT);
         assert!(editor.pass(&mut input, &mut BytesMut::new(), |_| Edit::Keep).is_err());
     }
 
@@ -359,7 +364,7 @@ mod tests {
                 }
             }
             let bytes = packets(&payload, size);
-            let mut editor = ResponseEditor::new(TdsVersion::V7_4, LIMIT);
+            let mut editor = ResponseEditor::new(TdsVersion::V7_4, LIMIT, LIMIT);
             for _ in 0..2 {
                 if front {
                     editor.insert_front(&reset_done());

@@ -20,6 +20,7 @@ use super::recall::{Recall, RecallLevel, RecallReason};
 use super::reset::{ResetError, reset};
 use super::server_conn::{ServerConnId, Wear};
 use super::slots::SlotPermit;
+use super::state::{ConnState, Wish};
 use super::{BucketHandle, Lease, ServerConn};
 use crate::admin::ServerRow;
 use crate::error::AcquireError;
@@ -38,6 +39,8 @@ pub(crate) enum BucketMsg {
     // asked
     Acquire {
         template: Arc<LoginTemplate>,
+        /// What the session would like to find on the connection.
+        wish: Option<Wish>,
         since: Instant,
         deadline: Instant,
         reply: RpcReplyPort<Result<Lease, AcquireError>>,
@@ -76,7 +79,7 @@ pub(crate) enum BucketMsg {
 
 /// Whom the bucket answers once it can.
 enum Waiter {
-    Borrow(RpcReplyPort<Result<Lease, AcquireError>>),
+    Borrow(RpcReplyPort<Result<Lease, AcquireError>>, Option<Wish>),
     Verify(RpcReplyPort<Result<Arc<LoginResponse>, AcquireError>>),
     Slot(RpcReplyPort<Result<SlotPermit, AcquireError>>),
 }
@@ -84,16 +87,24 @@ enum Waiter {
 impl Waiter {
     fn is_gone(&self) -> bool {
         match self {
-            Self::Borrow(reply) => reply.is_closed(),
+            Self::Borrow(reply, _) => reply.is_closed(),
             Self::Verify(reply) => reply.is_closed(),
             Self::Slot(reply) => reply.is_closed(),
+        }
+    }
+
+    /// How well the connection serves the waiter; less is better.
+    fn distance(&self, conn: &ServerConn) -> u8 {
+        match self {
+            Self::Borrow(_, Some(wish)) => conn.state.distance(wish),
+            _ => 0,
         }
     }
 
     /// A waiter that is gone needs no answer.
     fn refuse(self, error: AcquireError) {
         match self {
-            Self::Borrow(reply) => drop(reply.send(Err(error))),
+            Self::Borrow(reply, _) => drop(reply.send(Err(error))),
             Self::Verify(reply) => drop(reply.send(Err(error))),
             Self::Slot(reply) => drop(reply.send(Err(error))),
         }
@@ -182,9 +193,9 @@ impl Actor for BucketActor {
         state: &mut BucketState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            BucketMsg::Acquire { template, since, deadline, reply } => {
+            BucketMsg::Acquire { template, wish, since, deadline, reply } => {
                 crate::crash_test::point("bucket", &template.application);
-                state.queue(template, Want::Borrow, since, deadline, Waiter::Borrow(reply));
+                state.queue(template, Want::Borrow, since, deadline, Waiter::Borrow(reply, wish));
             }
             BucketMsg::Verify { template, since, deadline, reply } => {
                 state.verify(template, since, deadline, reply);
@@ -325,7 +336,13 @@ impl BucketState {
                 closing: slots.closing(),
                 may_dial: self.backed_off_until.is_none(),
             };
-            let actions = self.pool.plan(room, now, Waiter::is_gone, |conn| is_usable(conn, now));
+            let actions = self.pool.plan(
+                room,
+                now,
+                Waiter::is_gone,
+                |waiter, conn| waiter.distance(conn),
+                |conn| is_usable(conn, now),
+            );
             let mut again = false;
             for action in actions {
                 again |= self.carry_out(action);
@@ -339,7 +356,7 @@ impl BucketState {
     /// True if the action failed in a way that calls for a new plan.
     fn carry_out(&mut self, action: Action<SubPool, Box<ServerConn>, Waiter>) -> bool {
         match action {
-            Action::Lend { token: Waiter::Borrow(reply), conn } => self.lend(reply, conn),
+            Action::Lend { token: Waiter::Borrow(reply, _), conn } => self.lend(reply, conn),
             Action::LendSlot { token: Waiter::Slot(reply) } => match self.take_slot() {
                 Some(permit) => {
                     self.lent_slots.push(Arc::downgrade(permit.recall()));
@@ -499,7 +516,7 @@ impl BucketState {
             return self.shrink_on();
         }
         let key = SubPool(Arc::clone(&conn.template));
-        if wear == Wear::Untouched {
+        if matches!(wear, Wear::Untouched | Wear::Known) {
             return self.put_idle(key, conn);
         }
         self.pool.reset_began(key.clone(), Instant::now());
@@ -561,12 +578,15 @@ impl BucketState {
         self.recalling = count > 0;
     }
 
-    fn was_reset(&mut self, conn: Box<ServerConn>, outcome: Result<(), ResetError>) {
+    fn was_reset(&mut self, mut conn: Box<ServerConn>, outcome: Result<(), ResetError>) {
         let key = SubPool(Arc::clone(&conn.template));
         self.pool.reset_ended(&key);
         self.handle.shared().metrics.reset(outcome.is_ok());
         match outcome {
-            Ok(()) if !self.draining => self.put_idle(key, conn),
+            Ok(()) if !self.draining => {
+                conn.state = ConnState::default();
+                self.put_idle(key, conn);
+            }
             Ok(()) => {}
             Err(why) => warn!(bucket = %self.handle.name(), conn = %conn.id, %why, "discarded: not reset"),
         }

@@ -9,12 +9,13 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
 use tds::Dialect;
+use tds::edit::ResponseEditor;
 use tds::encryption::ServerTls as HandshakeTls;
 use tds::feature::FeatureId;
 use tds::handshake::{Connect, ConnectPolicy, ConnectStep, HandshakeError};
 use tds::login_response::{self, LoginOutcome, LoginResponse};
 use tds::message::Message;
-use tds::packet::DEFAULT_PACKET_SIZE;
+use tds::packet::{DEFAULT_PACKET_SIZE, MAX_PACKET_SIZE};
 use tds::prelogin::Version;
 use tds::server_message::ServerMessage;
 use tdsbouncer_config::{Bucket, ServerTlsMode};
@@ -25,6 +26,7 @@ use super::BucketHandle;
 use super::key::LoginTemplate;
 use super::server_conn::{Occupied, ServerConn, ServerConnId};
 use super::slots::SlotPermit;
+use super::state::ConnState;
 use crate::wire::{self, CertificateError, Link, Socket, TlsError, TlsRole};
 
 /// How often a server may send us on to another one.
@@ -127,12 +129,14 @@ pub(crate) async fn dial(
             occupied.disconnect().await;
             continue;
         }
+        let (dialect, packet_size) =
+            (dialect(&response), response.packet_size.unwrap_or(DEFAULT_PACKET_SIZE));
         let conn = ServerConn {
             id: ServerConnId::next(),
             occupied,
             template: Arc::clone(template),
-            packet_size: response.packet_size.unwrap_or(DEFAULT_PACKET_SIZE),
-            dialect: dialect(&response),
+            packet_size,
+            dialect,
             encryption: match settings.server_tls.mode {
                 ServerTlsMode::Off => "off",
                 ServerTlsMode::On => "on",
@@ -141,6 +145,9 @@ pub(crate) async fn dial(
             opened: Instant::now(),
             expires: None,
             uses: 0,
+            state: ConnState::default(),
+            editor: ResponseEditor::new(dialect, MAX_PACKET_SIZE, packet_size),
+            pipelines: true,
         };
         return Ok(Dialled { conn: Box::new(conn), response, asked });
     }

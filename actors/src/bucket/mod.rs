@@ -11,6 +11,7 @@ mod recall_test;
 mod reset;
 mod server_conn;
 mod slots;
+pub(crate) mod state;
 mod supervisor;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,7 +22,8 @@ use arc_swap::ArcSwapOption;
 use ractor::ActorRef;
 use ractor::rpc::CallResult;
 use tds::login_response::LoginResponse;
-use tdsbouncer_config::{Bucket, BucketName};
+use tds::tsql::Procedures;
+use tdsbouncer_config::{Bucket, BucketName, UnknownProcedures};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -38,6 +40,7 @@ use actor::BucketMsg;
 use key::{LoginTemplate, PoolKey};
 use server_conn::Wear;
 use slots::{OnFree, SlotPermit, Slots};
+use state::Wish;
 
 /// How long a waiter stays with a bucket that does not answer at all, beyond the deadline it gave the bucket.
 const GRACE: Duration = Duration::from_secs(2);
@@ -54,6 +57,8 @@ pub(crate) struct BucketShared {
     pub(crate) counts: Counts,
     pub(crate) tls: TlsConnector,
     pub(crate) coordinator: CoordinatorHandle,
+    /// What is known of procedures by their names.
+    pub(crate) procedures: Arc<Procedures>,
     /// Why the last dial failed, until one succeeds.
     pub(crate) last_error: Mutex<Option<String>>,
     clients: AtomicUsize,
@@ -104,7 +109,9 @@ pub(crate) struct BucketParts {
 
 impl BucketHandle {
     pub(crate) fn new(parts: BucketParts) -> Self {
+        let procedures = Arc::new(procedures_of(&parts.settings));
         Self(Arc::new(BucketShared {
+            procedures,
             settings: parts.settings,
             slots: Arc::default(),
             verified: parts.verified,
@@ -137,10 +144,17 @@ impl BucketHandle {
     pub(crate) async fn acquire(
         &self,
         template: &Arc<LoginTemplate>,
+        wish: Option<Wish>,
         deadline: Instant,
     ) -> Result<Lease, AcquireError> {
         let since = Instant::now();
-        let ask = |reply| BucketMsg::Acquire { template: Arc::clone(template), since, deadline, reply };
+        let ask = |reply| BucketMsg::Acquire {
+            template: Arc::clone(template),
+            wish: wish.clone(),
+            since,
+            deadline,
+            reply,
+        };
         self.ask(since, deadline, ask).await
     }
 
@@ -285,5 +299,16 @@ pub(crate) struct BucketClient(BucketHandle);
 impl Drop for BucketClient {
     fn drop(&mut self) {
         self.0.0.clients.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// What the operator says of procedures, beside what is known of the server's own.
+fn procedures_of(settings: &Bucket) -> Procedures {
+    let holding = settings.holding_procedures.iter();
+    let known = holding.fold(Procedures::new(), |known, name| known.holding(name));
+    let known = settings.harmless_procedures.iter().fold(known, |known, name| known.harmless(name));
+    match settings.unknown_procedures {
+        UnknownProcedures::Share => known,
+        UnknownProcedures::Hold => known.unknown_hold(),
     }
 }

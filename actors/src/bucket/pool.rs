@@ -261,12 +261,13 @@ impl<K: Clone + Eq + Hash, C, W> Pool<K, C, W> {
     }
 
     /// Decides what happens next. A waiter that is `gone` is dropped; an idle connection that is not `usable` is
-    /// evicted instead of lent.
+    /// evicted instead of lent. Of several the one is lent that is nearest to the waiter's wish.
     pub(crate) fn plan(
         &mut self,
         mut room: Room,
         now: Instant,
         gone: impl Fn(&W) -> bool,
+        distance: impl Fn(&W, &C) -> u8,
         mut usable: impl FnMut(&mut C) -> bool,
     ) -> Vec<Action<K, C, W>> {
         let mut actions = Vec::new();
@@ -281,7 +282,8 @@ impl<K: Clone + Eq + Hash, C, W> Pool<K, C, W> {
             }
             let (key, want) = (waiter.key.clone(), waiter.want);
             if want == Want::Borrow
-                && let Some(conn) = self.take_idle(&key, now, &mut usable, &mut room, &mut actions)
+                && let Some(conn) =
+                    self.take_idle(ticket, &key, now, &distance, &mut usable, &mut room, &mut actions)
             {
                 actions.extend(self.leave(ticket).map(|token| Action::Lend { token, conn }));
                 continue;
@@ -343,16 +345,21 @@ impl<K: Clone + Eq + Hash, C, W> Pool<K, C, W> {
         })
     }
 
+    #[expect(clippy::too_many_arguments, reason = "one step of the plan, with all that the plan knows")]
     fn take_idle(
         &mut self,
+        ticket: Ticket,
         key: &K,
         now: Instant,
+        distance: &impl Fn(&W, &C) -> u8,
         usable: &mut impl FnMut(&mut C) -> bool,
         room: &mut Room,
         actions: &mut Vec<Action<K, C, W>>,
     ) -> Option<C> {
+        let token = &self.waiters.get(&ticket)?.token;
         let sub_pool = self.sub_pools.get_mut(key)?;
-        while let Some(mut idle) = sub_pool.idle.pop_back() {
+        while let Some(at) = nearest(&sub_pool.idle, |conn| distance(token, conn)) {
+            let Some(mut idle) = sub_pool.idle.remove(at) else { break };
             self.idle -= 1;
             if usable(&mut idle.conn) {
                 sub_pool.last_used = now;
@@ -375,6 +382,24 @@ impl<K: Clone + Eq + Hash, C, W> Pool<K, C, W> {
     }
 }
 
+/// How many idle connections are looked at for the nearest one, the most recently used first.
+const LOOK: usize = 16;
+
+/// The place of the nearest connection; of equally near ones, the one most recently used.
+fn nearest<C>(idle: &VecDeque<Idle<C>>, distance: impl Fn(&C) -> u8) -> Option<usize> {
+    let mut best = None;
+    for (at, idle) in idle.iter().enumerate().rev().take(LOOK) {
+        let this = distance(&idle.conn);
+        if best.is_none_or(|(least, _)| this < least) {
+            best = Some((this, at));
+        }
+        if this == 0 {
+            break;
+        }
+    }
+    best.map(|(_, at)| at)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -394,7 +419,7 @@ mod tests {
     }
 
     fn plan(pool: &mut TestPool, room: Room) -> Vec<TestAction> {
-        pool.plan(room, Instant::now(), |_| false, |_| true)
+        pool.plan(room, Instant::now(), |_| false, |_, _| 0, |_| true)
     }
 
     #[test]
@@ -414,6 +439,18 @@ mod tests {
         pool.put_idle("a", 2, Instant::now());
         wait(&mut pool, "a", Want::Borrow, "w");
         assert_eq!(plan(&mut pool, room(0)), [Action::Lend { token: "w", conn: 2 }]);
+    }
+
+    #[test]
+    fn the_nearest_connection_is_lent_before_the_most_recently_used() {
+        let mut pool = TestPool::new();
+        for conn in [3, 1, 2] {
+            pool.put_idle("a", conn, Instant::now());
+        }
+        wait(&mut pool, "a", Want::Borrow, "w");
+        let distance = |_: &&str, conn: &u32| u8::try_from(*conn).unwrap();
+        let actions = pool.plan(room(0), Instant::now(), |_| false, distance, |_| true);
+        assert_eq!(actions, [Action::Lend { token: "w", conn: 1 }]);
     }
 
     #[test]
@@ -503,7 +540,7 @@ mod tests {
         pool.put_idle("a", 1, Instant::now());
         pool.put_idle("a", 2, Instant::now());
         wait(&mut pool, "a", Want::Borrow, "w");
-        let actions = pool.plan(room(0), Instant::now(), |_| false, |conn| *conn == 1);
+        let actions = pool.plan(room(0), Instant::now(), |_| false, |_, _| 0, |conn| *conn == 1);
         assert_eq!(actions, [Action::Evict { conn: 2 }, Action::Lend { token: "w", conn: 1 }]);
     }
 
@@ -524,7 +561,7 @@ mod tests {
         wait(&mut pool, "a", Want::Borrow, "vanished");
         wait(&mut pool, "a", Want::Borrow, "here");
         pool.put_idle("a", 1, Instant::now());
-        let actions = pool.plan(room(0), Instant::now(), |token| *token == "vanished", |_| true);
+        let actions = pool.plan(room(0), Instant::now(), |token| *token == "vanished", |_, _| 0, |_| true);
         assert_eq!(actions, [Action::Lend { token: "here", conn: 1 }]);
         assert_eq!(pool.waiting(), 0);
     }

@@ -52,7 +52,7 @@ impl Bench {
 
     async fn lease(&self) -> Lease {
         let deadline = Instant::now() + Duration::from_secs(60);
-        self.bucket.acquire(&self.template, deadline).await.unwrap()
+        self.bucket.acquire(&self.template, None, deadline).await.unwrap()
     }
 
     async fn until(&self, what: &str, done: impl Fn(&Self) -> bool) {

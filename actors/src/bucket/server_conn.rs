@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tds::Dialect;
+use tds::edit::ResponseEditor;
 use tds::exchange::Exchange;
 use tdsbouncer_config::BucketName;
 use tokio::time::Instant;
@@ -12,8 +13,11 @@ use tokio::time::Instant;
 use super::BucketHandle;
 use super::key::LoginTemplate;
 use super::recall::Recall;
+use super::reset::{ResetError, reset};
 use super::slots::SlotPermit;
+use super::state::ConnState;
 use crate::admin::ServerRow;
+use crate::session::SessionId;
 use crate::wire::Link;
 
 /// How long a closing connection waits for the server to close its side before it is reset.
@@ -100,6 +104,12 @@ pub(crate) struct ServerConn {
     /// When it is too old to be lent again.
     pub(crate) expires: Option<Instant>,
     pub(crate) uses: u64,
+    /// What the sessions that used it have left on it.
+    pub(crate) state: ConnState,
+    /// Follows its responses.
+    pub(crate) editor: ResponseEditor,
+    /// Its server answers requests that are written back to back, also behind a reset.
+    pub(crate) pipelines: bool,
 }
 
 impl std::fmt::Debug for ServerConn {
@@ -112,6 +122,12 @@ impl ServerConn {
     /// The connection's socket; gone only while it is being dropped.
     pub(crate) fn link(&mut self) -> Option<&mut Link> {
         self.occupied.link()
+    }
+
+    /// What a turn works with: socket and editor.
+    pub(crate) fn turn(&mut self) -> Option<(&mut Link, &mut ResponseEditor)> {
+        let Self { occupied, editor, .. } = self;
+        Some((occupied.link()?, editor))
     }
 
     /// Raised when the connection is wanted back; whoever it is lent to looks here.
@@ -146,6 +162,8 @@ impl ServerConn {
 pub(crate) enum Wear {
     /// Nothing was sent on it: it may be lent again at once.
     Untouched,
+    /// It is quiet, and what is left on it is written down in its [`ConnState`]: it may be lent again at once.
+    Known,
     /// It is quiet, and state of its session may be left on it: a reset first.
     Used,
     /// Something is under way on it or nobody knows: it is closed.
@@ -169,6 +187,41 @@ impl Lease {
     pub(crate) fn conn(&mut self) -> Option<&mut ServerConn> {
         self.wear = Wear::Tainted;
         self.conn.as_deref_mut()
+    }
+
+    /// The connection's socket, to wait at: nothing is sent or read.
+    pub(crate) fn link(&mut self) -> Option<&mut Link> {
+        self.conn.as_deref_mut().and_then(ServerConn::link)
+    }
+
+    /// Whether this session used the connection last, and nobody since; `uses` as it found it then.
+    pub(crate) fn is_continued(&self, session: SessionId, uses: u64) -> bool {
+        self.conn.as_ref().is_some_and(|conn| conn.state.is_last_of(session, uses))
+    }
+
+    /// Makes the connection as it was after its login. Not cancel safe: the lease is to be dropped then.
+    pub(crate) async fn freshen(&mut self) -> Result<(), ResetError> {
+        let Some(conn) = self.conn.as_deref_mut().filter(|conn| !conn.state.is_fresh()) else {
+            return Ok(());
+        };
+        self.wear = Wear::Tainted;
+        let waited = self.home.settings().reset_timeout;
+        match tokio::time::timeout(waited, reset(conn)).await {
+            Ok(outcome) => outcome?,
+            Err(_) => return Err(ResetError::Timeout { waited }),
+        }
+        conn.state = ConnState::default();
+        Ok(())
+    }
+
+    /// Ends the lease at a clean boundary: what is on the connection stands in its [`ConnState`].
+    pub(crate) fn keep(mut self) {
+        self.wear = Wear::Known;
+    }
+
+    /// Ends the lease at a clean boundary: what is on the connection is taken away by a reset.
+    pub(crate) fn reset(mut self) {
+        self.wear = Wear::Used;
     }
 
     /// Raised when the connection is wanted back.

@@ -9,7 +9,12 @@ use tds::server_message::ServerMessage;
 
 /// ERROR messages and the DONE that ends them. Without any: what a request that its client withdrew gets.
 pub(crate) fn errors(messages: &[ServerMessage], version: TdsVersion) -> BytesMut {
-    let mut tokens = BytesMut::new();
+    errors_behind(&[], messages, version)
+}
+
+/// The same behind other tokens.
+pub(crate) fn errors_behind(front: &[u8], messages: &[ServerMessage], version: TdsVersion) -> BytesMut {
+    let mut tokens = BytesMut::from(front);
     for message in messages {
         message.write(&mut tokens, version);
     }

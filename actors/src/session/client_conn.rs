@@ -5,11 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use tds::Dialect;
 use tds::exchange::Exchange;
 use tdsbouncer_config::Listener;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::Instant;
 
+use super::pooled::state::PooledState;
 use super::verdict::{Phase, Verdict, verdict};
 use crate::bucket::key::LoginTemplate;
 use crate::bucket::{BucketClient, BucketHandle};
@@ -48,6 +50,8 @@ pub(crate) struct ClientConn {
     pub(crate) bytes_out: AtomicU64,
     /// The number of the server connection in use, 0 for none: for the admin view.
     pub(crate) server: AtomicU64,
+    /// What the session holds its server connection for, and since when: for the admin view.
+    holds: Mutex<Vec<(&'static str, Instant)>>,
     crash_log: Mutex<CrashLog>,
     /// Its place among those that are still logging in.
     handshake: Mutex<Option<OwnedSemaphorePermit>>,
@@ -59,6 +63,12 @@ pub(crate) struct LoggedIn {
     pub(crate) template: Arc<LoginTemplate>,
     pub(crate) user: String,
     pub(crate) encryption: &'static str,
+    /// The database that the login opened.
+    pub(crate) home: String,
+    /// What the login fixed about the format of requests and responses.
+    pub(crate) dialect: Dialect,
+    /// The packet size that was agreed on, in bytes.
+    pub(crate) packet_size: usize,
     /// Counts it among the bucket's clients, as long as it is connected.
     pub(crate) _place: BucketClient,
 }
@@ -69,6 +79,8 @@ pub(crate) struct ClientIo {
     pub(crate) link: Link,
     /// Follows the client's messages over restarts: a new session must know whether it owes the rest of one.
     pub(crate) exchange: Option<Exchange>,
+    /// The session apart from its server connection, in transaction pooling.
+    pub(crate) pooled: Option<Box<PooledState>>,
 }
 
 /// Where the session stands, for [`verdict`]: written before each step.
@@ -168,7 +180,7 @@ impl ClientConn {
         handshake: Option<OwnedSemaphorePermit>,
         surplus: bool,
     ) -> Arc<Self> {
-        let io = ClientIo { link: Link::new(socket), exchange: None };
+        let io = ClientIo { link: Link::new(socket), exchange: None, pooled: None };
         Arc::new(Self {
             id,
             peer,
@@ -184,6 +196,7 @@ impl ClientConn {
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
             server: AtomicU64::new(0),
+            holds: Mutex::default(),
             crash_log: Mutex::default(),
             handshake: Mutex::new(handshake),
         })
@@ -195,6 +208,16 @@ impl ClientConn {
         let mut log = self.crash_log.lock().unwrap_or_else(PoisonError::into_inner);
         let allowed = log.crashed(now, policy::SESSION);
         verdict(self.checkpoint.phase(), self.checkpoint.is_held(), allowed)
+    }
+
+    /// Shows what the session holds its server connection for.
+    pub(crate) fn show_holds(&self, holds: Vec<(&'static str, Instant)>) {
+        *self.holds.lock().unwrap_or_else(PoisonError::into_inner) = holds;
+    }
+
+    /// What the session holds its server connection for, and since when.
+    pub(crate) fn holds(&self) -> Vec<(&'static str, Instant)> {
+        self.holds.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The client is logged in: it no longer counts among the handshakes.

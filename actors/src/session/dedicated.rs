@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::BytesMut;
+use tds::Dialect;
 use tds::exchange::Exchange;
 use tds::handshake::LoginRequest;
 use tds::login_response::{self, LoginOutcome};
@@ -63,7 +64,17 @@ pub(crate) async fn serve(
     // MARS wraps packets into frames of its own: nothing to follow there.
     io.exchange = (!mars).then(|| Exchange::new(context.config.limits.max_packet, version));
     let application = template.application.clone();
-    conn.logged_in(LoggedIn { bucket: bucket.clone(), template, user, encryption, _place: place });
+    let (home, dialect) = (template.database.clone(), Dialect::of(version));
+    conn.logged_in(LoggedIn {
+        bucket: bucket.clone(),
+        template,
+        user,
+        encryption,
+        home,
+        dialect,
+        packet_size: DEFAULT_PACKET_SIZE,
+        _place: place,
+    });
     conn.checkpoint.hold(true);
     conn.checkpoint.enter(Phase::Idle);
     bucket.shared().counts.leased.fetch_add(1, Ordering::Relaxed);

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use tds::TdsVersion;
 use tds::encryption::{ClientTlsPolicy, Negotiated};
 use tds::exchange::Exchange;
 use tds::handshake::{Accept, AcceptPolicy, AcceptStep, HandshakeError, LoginRequest, TlsFraming};
 use tds::login_response::LoginResponse;
 use tds::login7::{AuthKind, Login7};
 use tds::packet::DEFAULT_PACKET_SIZE;
+use tds::{Dialect, TdsVersion};
 use tdsbouncer_config::{BucketAuth, ClientTlsMode, Listener, Target};
 use tokio::time::Instant;
 use tracing::debug;
@@ -195,7 +195,16 @@ async fn admit_and_answer(
     context.throttle.succeeded(&user, conn.peer.ip());
     io.exchange = Some(Exchange::new(context.config.limits.max_packet, response.ack.tds_version));
     answer_login(io, &response, template.client_version).await?;
-    conn.logged_in(LoggedIn { bucket: caller.bucket, template, user, encryption, _place: caller.place });
+    conn.logged_in(LoggedIn {
+        bucket: caller.bucket,
+        template,
+        user,
+        encryption,
+        home: response.database.clone(),
+        dialect: Dialect::of_login(response.ack.tds_version, &response.features),
+        packet_size: response.packet_size.unwrap_or(DEFAULT_PACKET_SIZE),
+        _place: caller.place,
+    });
     conn.checkpoint.enter(Phase::Idle);
     Ok(())
 }

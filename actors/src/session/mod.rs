@@ -6,6 +6,7 @@ pub(crate) mod client_conn;
 pub(crate) mod context;
 mod dedicated;
 mod log_in;
+mod pooled;
 #[allow(dead_code, unused_imports, reason = "transaction pooling is about to call it")]
 mod prepared;
 mod relay;
@@ -21,6 +22,7 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use client_conn::ClientConn;
+pub(crate) use client_conn::SessionId;
 use context::SessionContext;
 use log_in::{LoginEnd, log_in, say_farewell};
 use serve::{End, serve};

@@ -23,7 +23,7 @@ const CHECK: Duration = Duration::from_secs(1);
 
 /// Less than this between two checks, in bytes, is no progress in the middle of a request: a client that sends a
 /// byte now and then holds a server connection no longer than one that sends nothing.
-const PACE: usize = 64;
+pub(super) const PACE: usize = 64;
 
 /// Why a relay ended.
 #[derive(Debug)]

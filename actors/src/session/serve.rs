@@ -9,15 +9,18 @@ use tds::Malformed;
 use tds::exchange::Exchange;
 use tds::packet::{HEADER_LEN, MAX_PACKET_SIZE, PacketHeader, PacketType};
 use tds::server_message::ServerMessage;
+use tdsbouncer_config::PoolMode;
 use tokio::time::Instant;
 use tracing::debug;
 
 use super::answer;
 use super::client_conn::{ClientConn, ClientIo, LoggedIn, Wish};
 use super::context::SessionContext;
+use super::pooled::Pooled;
 use super::relay::{Relay, RelayEnd, Relaying};
 use super::verdict::{Phase, Verdict};
 use crate::bucket::Lease;
+use crate::bucket::state::Wish as ConnWish;
 use crate::error::{AcquireError, Answer, SessionError};
 
 /// How a session ended.
@@ -30,7 +33,7 @@ pub(crate) enum End {
 }
 
 /// What came of waiting for a lease.
-enum Waited {
+pub(super) enum Waited {
     Lease(Box<Lease>),
     /// The client withdrew its request by an attention.
     Withdrawn,
@@ -47,7 +50,12 @@ pub(crate) async fn serve(
     after_crash: Option<Verdict>,
 ) -> End {
     let session = Session { conn, context, login };
-    match session.run(io, after_crash).await {
+    let ended = if session.shares() {
+        Box::pin(Pooled::new(&session).run(io, after_crash)).await
+    } else {
+        session.run(io, after_crash).await
+    };
+    match ended {
         Ok(end) | Err(end) => end,
     }
 }
@@ -59,13 +67,20 @@ struct Swallowed {
     attention: bool,
 }
 
-struct Session<'a> {
-    conn: &'a ClientConn,
-    context: &'a SessionContext,
-    login: &'a LoggedIn,
+pub(super) struct Session<'a> {
+    pub(super) conn: &'a ClientConn,
+    pub(super) context: &'a SessionContext,
+    pub(super) login: &'a LoggedIn,
 }
 
 impl Session<'_> {
+    /// Whether the session gives its connection back between requests. Before TDS 7.2 the server does not tell of
+    /// transactions, nor of a reset that is done.
+    fn shares(&self) -> bool {
+        self.login.bucket.settings().pool_mode == PoolMode::Transaction
+            && self.login.dialect.is_7_2_or_later()
+    }
+
     async fn run(&self, io: &mut ClientIo, after_crash: Option<Verdict>) -> Result<End, End> {
         self.recover(io, after_crash).await?;
         loop {
@@ -73,50 +88,65 @@ impl Session<'_> {
             crate::crash_test::point("idle", &self.login.template.application);
             self.next_request(io).await?;
             self.conn.checkpoint.enter(Phase::Waiting);
-            match self.wait_for_lease(io).await? {
+            match self.wait_for_lease(io, None).await? {
                 Waited::Lease(lease) => return self.relay(io, *lease).await,
                 Waited::ClientGone => return Ok(End::Quiet("the client left while it waited")),
-                Waited::Withdrawn => {
-                    let version = self.login.template.client_version;
-                    self.say(io, &answer::errors(&[], version)).await?;
-                    self.say(io, &answer::attention_acknowledged(version)).await?;
-                }
-                // The server does not want this login any more: neither do we.
-                Waited::Refused(error @ AcquireError::Refused(_)) => return Err(End::Told(error.into())),
-                Waited::Refused(error) => {
-                    debug!(session = %self.conn.id, %error, "no server connection");
-                    self.context.metrics.session_error(error.label());
-                    self.answer_request(io, &error.messages()).await?;
-                }
+                Waited::Withdrawn => self.say_withdrawn(io).await?,
+                Waited::Refused(error) => self.refused(io, error).await?,
             }
         }
     }
 
+    /// What a client gets that broke off its request before a server heard of it.
+    pub(super) async fn say_withdrawn(&self, io: &mut ClientIo) -> Result<(), End> {
+        let version = self.login.template.client_version;
+        self.say(io, &answer::errors(&[], version)).await?;
+        self.say(io, &answer::attention_acknowledged(version)).await
+    }
+
+    /// There is no connection for the request.
+    pub(super) async fn refused(&self, io: &mut ClientIo, error: AcquireError) -> Result<(), End> {
+        if matches!(error, AcquireError::Refused(_)) {
+            // The server does not want this login any more: neither do we.
+            return Err(End::Told(error.into()));
+        }
+        debug!(session = %self.conn.id, %error, "no server connection");
+        self.context.metrics.session_error(error.label());
+        self.answer_request(io, &[], &error.messages()).await
+    }
+
     /// Says what the crashed session before this one left unsaid.
-    async fn recover(&self, io: &mut ClientIo, after_crash: Option<Verdict>) -> Result<(), End> {
+    pub(super) async fn recover(&self, io: &mut ClientIo, after_crash: Option<Verdict>) -> Result<(), End> {
         match after_crash {
             None | Some(Verdict::Resume | Verdict::Close) => Ok(()),
             Some(Verdict::ResumeWithRetry) => {
-                self.answer_request(io, &SessionError::RestartedBefore.messages()).await
+                self.answer_request(io, &[], &SessionError::RestartedBefore.messages()).await
             }
             Some(Verdict::ResumeWithUnknownOutcome) => {
-                self.answer_request(io, &SessionError::OutcomeUnknown.messages()).await
+                self.answer_request(io, &[], &SessionError::OutcomeUnknown.messages()).await
             }
             Some(Verdict::FatalStateLost) => Err(End::Told(SessionError::StateLost)),
             Some(Verdict::FatalTooOften) => Err(End::Told(SessionError::CrashedTooOften)),
         }
     }
 
-    /// Waits until the client begins a request. An attention without one is acknowledged here.
+    /// Whether a request begins at the front of the input. An attention without one is acknowledged here.
+    pub(super) async fn request_begins(&self, io: &mut ClientIo) -> Result<bool, End> {
+        while let Some(header) = first_header(io).map_err(protocol)? {
+            if header.kind != PacketType::ATTENTION {
+                return Ok(true);
+            }
+            io.link.input.advance(HEADER_LEN);
+            self.say(io, &answer::attention_acknowledged(self.login.template.client_version)).await?;
+        }
+        Ok(false)
+    }
+
+    /// Waits until the client begins a request.
     async fn next_request(&self, io: &mut ClientIo) -> Result<(), End> {
         loop {
-            if let Some(header) = first_header(io).map_err(protocol)? {
-                if header.kind != PacketType::ATTENTION {
-                    return Ok(());
-                }
-                io.link.input.advance(HEADER_LEN);
-                self.say(io, &answer::attention_acknowledged(self.login.template.client_version)).await?;
-                continue;
+            if self.request_begins(io).await? {
+                return Ok(());
             }
             if io.link.input.is_empty() {
                 self.rest(io).await?;
@@ -126,7 +156,7 @@ impl Session<'_> {
     }
 
     /// Nothing is under way: no lease, no buffers.
-    async fn rest(&self, io: &mut ClientIo) -> Result<(), End> {
+    pub(super) async fn rest(&self, io: &mut ClientIo) -> Result<(), End> {
         io.link.shrink();
         let idle_too_long = async {
             match self.context.config.timeouts.client_idle {
@@ -149,7 +179,7 @@ impl Session<'_> {
         }
     }
 
-    async fn fill(&self, io: &mut ClientIo) -> Result<(), End> {
+    pub(super) async fn fill(&self, io: &mut ClientIo) -> Result<(), End> {
         let patience = self.context.config.timeouts.request;
         match tokio::time::timeout(patience, io.link.fill(self.context.chunk())).await {
             Ok(Ok(0) | Err(_)) => Err(End::Quiet("the client left")),
@@ -158,12 +188,16 @@ impl Session<'_> {
         }
     }
 
-    async fn wait_for_lease(&self, io: &mut ClientIo) -> Result<Waited, End> {
+    pub(super) async fn wait_for_lease(
+        &self,
+        io: &mut ClientIo,
+        wish: Option<ConnWish>,
+    ) -> Result<Waited, End> {
         crate::crash_test::point("waiting", &self.login.template.application);
         let bucket = &self.login.bucket;
         let asked = Instant::now();
         let deadline = asked + bucket.settings().acquire_timeout;
-        let mut acquiring = std::pin::pin!(bucket.acquire(&self.login.template, deadline));
+        let mut acquiring = std::pin::pin!(bucket.acquire(&self.login.template, wish, deadline));
         let outcome = loop {
             let room = self.context.chunk().saturating_sub(io.link.input.len());
             if let ControlFlow::Break(waited) = self.withdrawn(io)? {
@@ -202,12 +236,18 @@ impl Session<'_> {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Answers what the client has asked, with errors instead of a server: first takes the rest of it.
-    async fn answer_request(&self, io: &mut ClientIo, messages: &[ServerMessage]) -> Result<(), End> {
+    /// Answers what the client has asked, with errors instead of a server, behind `front` tokens: first takes the
+    /// rest of it.
+    pub(super) async fn answer_request(
+        &self,
+        io: &mut ClientIo,
+        front: &[u8],
+        messages: &[ServerMessage],
+    ) -> Result<(), End> {
         let swallowed = self.swallow_request(io).await?;
         let version = self.login.template.client_version;
         for _ in 0..swallowed.requests {
-            self.say(io, &answer::errors(messages, version)).await?;
+            self.say(io, &answer::errors_behind(front, messages, version)).await?;
         }
         if swallowed.attention {
             self.say(io, &answer::attention_acknowledged(version)).await?;
@@ -236,7 +276,7 @@ impl Session<'_> {
         Exchange::new(self.context.config.limits.max_packet, self.login.template.client_version)
     }
 
-    async fn say(&self, io: &mut ClientIo, bytes: &[u8]) -> Result<(), End> {
+    pub(super) async fn say(&self, io: &mut ClientIo, bytes: &[u8]) -> Result<(), End> {
         io.link.queue(bytes);
         let flushed = match self.context.config.timeouts.client_write {
             Some(limit) => tokio::time::timeout(limit, io.link.flush()).await,
@@ -255,6 +295,9 @@ impl Session<'_> {
             io.exchange = Some(self.new_exchange());
         }
         self.conn.server.store(lease.id().map_or(0, |id| id.0), Ordering::Relaxed);
+        if let Err(why) = lease.freshen().await {
+            return Err(End::Told(SessionError::NotPrepared { why: why.to_string() }));
+        }
         let Some(recall) = lease.recall() else {
             return Err(End::Told(SessionError::ServerLost { why: "it was closed".to_owned() }));
         };
@@ -310,7 +353,7 @@ impl Session<'_> {
     }
 }
 
-fn protocol(malformed: Malformed) -> End {
+pub(super) fn protocol(malformed: Malformed) -> End {
     End::Told(SessionError::ClientProtocol(malformed))
 }
 

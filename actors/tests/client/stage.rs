@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tdsbouncer_actors::Proxy;
-use tdsbouncer_config::{Bucket, Config, Listener, Pattern};
+use tdsbouncer_config::{Bucket, Config, Listener, Pattern, PoolMode};
 use tdsbouncer_sim::{SimHandle, SimOptions, SimServer};
 
 use super::{Client, Who};
@@ -25,7 +25,7 @@ pub fn unique() -> u64 {
 }
 
 impl Stage {
-    /// One bucket of `max_connections`, everything else as usual.
+    /// One bucket of `max_connections` that pools by session, everything else as usual.
     pub async fn with(max_connections: u32) -> Self {
         Self::set(max_connections, |_| {}, |_| {}).await
     }
@@ -50,6 +50,7 @@ impl Stage {
         let mut bucket = Bucket::new("b1", "127.0.0.1", server.addr().port(), max_connections);
         bucket.databases = vec![Pattern::new("*")];
         bucket.default = true;
+        bucket.pool_mode = PoolMode::Session;
         set_bucket(&mut bucket);
         let mut config = Config::of(vec![Listener::new("main", 0)], vec![bucket]);
         let admin = tempfile::tempdir().expect("a folder for the admin socket");

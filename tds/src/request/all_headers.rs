@@ -109,6 +109,29 @@ impl AllHeaders {
         Ok(())
     }
 
+    /// Where the transaction's descriptor (8 bytes) stands in a payload that begins with headers, in bytes. None
+    /// if there is no such header, or the headers are not all there.
+    pub fn descriptor_offset(payload: &[u8]) -> Option<usize> {
+        let len = |at: usize| {
+            let bytes = payload.get(at..)?.first_chunk::<4>()?;
+            usize::try_from(u32::from_le_bytes(*bytes)).ok()
+        };
+        let total = len(0)?;
+        payload.get(..total)?;
+        let mut at = 4;
+        while at + 6 <= total {
+            let header = len(at)?;
+            if header < 6 {
+                return None;
+            }
+            if payload[at + 4..at + 6] == TRANSACTION_DESCRIPTOR.to_le_bytes() && header >= 14 {
+                return (at + 14 <= total).then_some(at + 6);
+            }
+            at = at.checked_add(header)?;
+        }
+        None
+    }
+
     /// Writes the headers with their total length.
     pub fn write(&self, out: &mut impl BufMut) {
         let mut all = Vec::with_capacity(22);
@@ -152,4 +175,28 @@ fn put_header(all: &mut Vec<u8>, kind: u16, data: &[u8]) {
 fn byte_counted(data: &mut Reader<'_>) -> Result<String, Malformed> {
     let bytes = data.us_varbyte()?;
     crate::read::decode_utf16(bytes, "a query notification")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_descriptor_is_found_behind_other_headers() {
+        let notification =
+            QueryNotification { id: "n".to_owned(), deployment: "d".to_owned(), timeout: Some(1) };
+        for query_notification in [None, Some(notification)] {
+            let headers =
+                AllHeaders { query_notification, ..AllHeaders::in_transaction(0x0102_0304_0506_0708) };
+            let mut payload = Vec::new();
+            headers.write(&mut payload);
+            let at = AllHeaders::descriptor_offset(&payload).unwrap();
+            assert_eq!(payload[at..at + 8], 0x0102_0304_0506_0708_u64.to_le_bytes());
+            for len in 0..payload.len() {
+                assert_eq!(AllHeaders::descriptor_offset(&payload[..len]), None);
+            }
+        }
+        assert_eq!(AllHeaders::descriptor_offset(&[4, 0, 0, 0, 1]), None);
+        assert_eq!(AllHeaders::descriptor_offset(&[14, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0]), None);
+    }
 }

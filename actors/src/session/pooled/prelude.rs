@@ -1,0 +1,79 @@
+//! What is said to a server before a session's request, so that its connection is in the state that the session has.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use tds::Dialect;
+use tds::message::write_message;
+use tds::packet::{PacketType, Status};
+use tds::request::{AllHeaders, BeginTransaction, SqlBatch, TransactionRequest};
+
+use super::state::{PooledState, Rules};
+use super::transaction::Transaction;
+use super::turn::{Own, OwnKind};
+use crate::bucket::ServerConn;
+use crate::bucket::state::Preparation;
+
+/// The requests to be sent. `continued`: the session used the connection last, and nobody since.
+/// `client_resets`: the client's request carries a reset that the server does.
+pub(crate) fn requests(
+    state: &mut PooledState,
+    conn: &mut ServerConn,
+    continued: bool,
+    client_resets: bool,
+    rules: &Rules<'_>,
+) -> VecDeque<Own> {
+    let mut own = VecDeque::new();
+    let dialect = conn.dialect;
+    if !continued {
+        let preparation = conn.state.prepare(&state.settings, client_resets, rules.always_reset);
+        if let Preparation::Replay { reset, text, may_fail } = preparation {
+            let status = if reset { Status::RESET_CONNECTION } else { Status::NORMAL };
+            let kind = if reset { OwnKind::Reset } else { OwnKind::Replay };
+            let mut payload = BytesMut::new();
+            SqlBatch::new(text).write(&mut payload, dialect);
+            let bytes = message(PacketType::SQL_BATCH, status, &payload, rules);
+            own.push_back(Own { bytes, kind, wait: may_fail || !conn.pipelines });
+            conn.state.dirty &= !reset;
+            conn.state.settings = Arc::clone(&state.settings);
+        }
+    }
+    if let Transaction::Virtual { begin, .. } = &state.transaction {
+        let bytes = begin_message(begin, &AllHeaders::autocommit(), dialect, rules);
+        own.push_back(Own { bytes, kind: OwnKind::Begin, wait: true });
+    }
+    if let Some(begin) = state.nested.take()
+        && state.transaction.is_open()
+    {
+        let bytes = begin_message(&begin, &state.transaction.server_headers(), dialect, rules);
+        own.push_back(Own { bytes, kind: OwnKind::Nest, wait: true });
+    }
+    own
+}
+
+/// Whether a reset that the client asks for changes nothing: then the proxy acknowledges it.
+pub(crate) fn can_answer_reset(state: &PooledState, conn: &ServerConn, continued: bool) -> bool {
+    if !state.is_free() || conn.state.dirty || !conn.state.settings.is_reset() {
+        return false;
+    }
+    // The isolation level stays the session's own: on another connection it has to be set.
+    continued || *conn.state.settings == state.settings.after_reset()
+}
+
+fn begin_message(
+    begin: &BeginTransaction,
+    headers: &AllHeaders,
+    dialect: Dialect,
+    rules: &Rules<'_>,
+) -> BytesMut {
+    let mut payload = BytesMut::new();
+    TransactionRequest::Begin(begin.clone()).write(&mut payload, headers, dialect);
+    message(PacketType::TRANSACTION_MANAGER, Status::NORMAL, &payload, rules)
+}
+
+fn message(kind: PacketType, status: Status, payload: &[u8], rules: &Rules<'_>) -> BytesMut {
+    let mut bytes = BytesMut::new();
+    write_message(&mut bytes, kind, status, 0, rules.packet_size, payload);
+    bytes
+}
