@@ -10,7 +10,7 @@ use tds::rpc::{ParamFlags, RpcRequest, Separator};
 use tds::server_message::ServerMessage;
 
 use crate::connection::End;
-use crate::engine::{Cancel, IsolationLevel, Outcome, Output, Param, Procedure, Session};
+use crate::engine::{Cancel, IsolationLevel, Leftover, Outcome, Output, Param, Procedure, Session};
 use crate::fault::{Fault, Faults};
 use crate::fault_call::FaultCall;
 use crate::options::ServerKind;
@@ -110,12 +110,15 @@ pub(crate) fn reset_session(
     cancel: &Cancel,
 ) {
     let keep_transaction = status.contains(Status::RESET_CONNECTION_SKIP_TRAN);
-    let left = match fault {
-        Some(Fault::ResetLeaves(what)) => Some(what),
-        _ => None,
-    };
+    let mut left = Vec::new();
+    if let Some(Fault::ResetLeaves(what)) = fault {
+        left.push(what);
+    }
+    if kind == ServerKind::Babelfish {
+        left.extend([Leftover::SessionContext, Leftover::ContextInfo, Leftover::IdentityInsert]);
+    }
     if fault != Some(Fault::ResetLeavesEverything) {
-        let report = session.reset_but(keep_transaction, cancel, left);
+        let report = session.reset_but(keep_transaction, cancel, &left);
         if let Some(descriptor) = report.rolled_back {
             let change = EnvChange::RollbackTransaction(descriptor);
             let _ = response.env_change(&change);

@@ -4,6 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::fault::Fault;
+
 /// Everything about one stand-in server. `SimOptions::default()` is a SQL Server 2022 on a free loopback port with
 /// the login `sa`, the databases `master` and `tempdb`, and TLS for the login.
 #[derive(Clone, Debug)]
@@ -46,6 +48,8 @@ pub struct SimOptions {
     pub max_request: usize,
     /// Which LOGIN7 features are acknowledged.
     pub features: Features,
+    /// What goes wrong from the start, for everybody and until it is cleared: together, another kind of server.
+    pub faults: Vec<Fault>,
     /// Threads of the server's own runtime.
     pub worker_threads: usize,
 }
@@ -72,6 +76,7 @@ impl Default for SimOptions {
             default_packet_size: 4096,
             max_request: 256 << 20,
             features: Features::default(),
+            faults: Vec::new(),
             worker_threads: 4,
         }
     }

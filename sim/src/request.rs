@@ -108,7 +108,7 @@ impl Conversation {
             signal_inner_ends: self
                 .session
                 .transaction()
-                .filter(|_| self.strikes(&Fault::InnerEndsSignalled)),
+                .filter(|_| self.babelfish() && !babelfish_text || self.strikes(&Fault::InnerEndsSignalled)),
             session_state: if self.strikes(&Fault::NoSessionState) {
                 StateHarm::Silent
             } else if self.strikes(&Fault::EverythingRecoverable) {
@@ -188,8 +188,8 @@ impl Conversation {
         });
         let read = read(&message, self.format, self.babelfish());
         drop(message);
-        harm.long_rows =
-            matches!(&read, Ok((_, request)) if request.fetches()) && self.strikes(&Fault::CursorRowsTooLong);
+        harm.long_rows = matches!(&read, Ok((_, request)) if request.fetches())
+            && (self.babelfish() || self.strikes(&Fault::CursorRowsTooLong));
         if self.strikes(&Fault::RequestLosesInput) {
             lock(&self.wire).input.clear();
         }
@@ -202,7 +202,7 @@ impl Conversation {
         let mut response =
             Response::new(&self.wire, &self.watcher, self.format, harm, &mut self.state_sequence);
         if let Some(status) = reset {
-            if reset_fault == Some(Fault::ResetFails) {
+            if reset_fault == Some(Fault::ResetFails) || self.session.has_application_role() {
                 response.refuse(&refusal::reset_failed(options));
                 response.finish()?;
                 return Ok(After::Close);

@@ -83,13 +83,15 @@ impl SimServer {
             connections: Some(registry.clone()),
         })?;
         let (stop, stopped) = watch::channel(false);
+        let faults = Arc::new(Faults::default());
+        options.faults.iter().for_each(|fault| faults.arm(fault.clone()));
         let shared = Arc::new(Shared {
             users: RwLock::new(options.users.clone()),
             options,
             engine,
             tls,
             registry,
-            faults: Arc::default(),
+            faults,
         });
         runtime.spawn(accept(listener, shared.clone(), stopped));
         Ok(SimHandle { addr, shared, stop, runtime: Some(runtime) })

@@ -409,3 +409,41 @@ fn babelfish_keeps_quiet_about_transactions_begun_by_text() {
     let reset = tokens.iter().position(|token| matches!(token, Token::Env(EnvChange::ResetDone))).unwrap();
     assert!(done < reset);
 }
+
+#[test]
+fn a_reset_ends_a_session_with_an_application_role() {
+    let server = server();
+    let mut client = client(&server);
+    client.batch("EXEC sp_setapprole 'role', 'password'");
+    client.send_batch("SELECT 1", Status::RESET_CONNECTION);
+    assert_eq!(errors(&client.receive()), [18056]);
+    assert!(client.is_closed());
+}
+
+#[test]
+fn babelfish_leaves_behind_a_reset_what_was_observed_there() {
+    let options = SimOptions { kind: ServerKind::Babelfish, ..SimOptions::default() };
+    let server = SimServer::start(options).unwrap();
+    let mut client = client(&server);
+    client.batch("CREATE TABLE #t (n int); SET CONTEXT_INFO 0x01; EXEC sp_set_session_context N'k', 7");
+    client.send_batch("SELECT 1", Status::RESET_CONNECTION);
+    client.receive();
+    let left = rows(&client.batch("SELECT DATALENGTH(CONTEXT_INFO()), CAST(SESSION_CONTEXT(N'k') AS int)"));
+    assert_eq!(left, [[Value::Int(128), Value::Int(7)]]);
+    assert_eq!(errors(&client.batch("SELECT * FROM #t")), [208]);
+    let begun = changes(&client.transaction(&begin()));
+    let [EnvChange::BeginTransaction(descriptor)] = begun[..] else { panic!("{begun:?}") };
+    client.batch("BEGIN TRANSACTION");
+    assert_eq!(changes(&client.transaction(&commit())), [EnvChange::CommitTransaction(descriptor)]);
+    assert_eq!(rows(&client.batch("SELECT @@TRANCOUNT")), [[Value::Int(1)]]);
+}
+
+#[test]
+fn faults_can_be_there_from_the_start() {
+    let options =
+        SimOptions { faults: vec![tdsbouncer_sim::Fault::ResetNotAcknowledged], ..SimOptions::default() };
+    let server = SimServer::start(options).unwrap();
+    let mut client = client(&server);
+    client.send_batch("SELECT 1", Status::RESET_CONNECTION);
+    assert_eq!(changes(&client.receive()), NO_CHANGES);
+}

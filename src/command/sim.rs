@@ -5,7 +5,7 @@ use crate::signals::Signals;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
-use tdsbouncer_sim::{Certificate, Encryption, ServerKind, SimOptions, SimServer, User};
+use tdsbouncer_sim::{Certificate, Encryption, Fault, Features, ServerKind, SimOptions, SimServer, User};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -39,6 +39,12 @@ pub(crate) struct Args {
     /// MiB that all connections together may cost (5 each); beyond it logins get error 701
     #[arg(long, value_name = "MIB")]
     memory: Option<u64>,
+    /// Do not take up SESSIONRECOVERY, as old servers
+    #[arg(long)]
+    no_session_recovery: bool,
+    /// What goes wrong for everybody, as sim/README.md names it; may be repeated
+    #[arg(long = "fault", value_name = "NAME[=VALUE]", value_parser = fault)]
+    faults: Vec<Fault>,
     /// Milliseconds that each login takes
     #[arg(long, default_value_t = 0, value_name = "MS")]
     login_delay: u64,
@@ -72,6 +78,12 @@ enum Mode {
 fn login(text: &str) -> Result<(String, String), String> {
     let (name, password) = text.split_once(':').ok_or("must be NAME:PASSWORD")?;
     if name.is_empty() { Err("has no name".to_owned()) } else { Ok((name.to_owned(), password.to_owned())) }
+}
+
+fn fault(text: &str) -> Result<Fault, String> {
+    let (name, value) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)));
+    let value = value.map(str::parse).transpose().map_err(|_| "has a value that is no number".to_owned())?;
+    Fault::from_name(name, value).ok_or_else(|| "is no fault (sim/README.md lists them)".to_owned())
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
@@ -111,6 +123,8 @@ fn options(args: &Args) -> SimOptions {
         max_connections: args.max_connections,
         memory_total: args.memory.map(|mib| mib << 20),
         login_delay: Duration::from_millis(args.login_delay),
+        features: Features { session_recovery: !args.no_session_recovery, ..Features::default() },
+        faults: args.faults.clone(),
         ..SimOptions::default()
     }
 }

@@ -267,18 +267,13 @@ impl Session {
     /// What RESETCONNECTION clears ([MS-TDS] 2.2.3.1.2). The isolation level stays; with `keep_transaction`
     /// (RESETCONNECTIONSKIPTRAN) so does the transaction.
     pub fn reset(&mut self, keep_transaction: bool, cancel: &Cancel) -> ResetReport {
-        self.reset_but(keep_transaction, cancel, None)
+        self.reset_but(keep_transaction, cancel, &[])
     }
 
-    /// [`Session::reset`] of a server that leaves one thing as it was.
-    pub fn reset_but(
-        &mut self,
-        keep_transaction: bool,
-        cancel: &Cancel,
-        left: Option<Leftover>,
-    ) -> ResetReport {
+    /// [`Session::reset`] of a server that leaves some things as they were.
+    pub fn reset_but(&mut self, keep_transaction: bool, cancel: &Cancel, left: &[Leftover]) -> ResetReport {
         self.obey(cancel);
-        let clears = |what| left != Some(what);
+        let clears = |what| !left.contains(&what);
         let mut rolled_back = None;
         if !keep_transaction && self.transaction.count > 0 && clears(Leftover::Transaction) {
             rolled_back = Some(self.transaction.descriptor);
@@ -305,7 +300,6 @@ impl Session {
         if clears(Leftover::Impersonation) {
             self.security.clear();
         }
-        // An application role survives a reset: SQL Server breaks such a connection, the stand-in leaves it.
         if clears(Leftover::IdentityInsert) {
             self.identity_insert = None;
         }
@@ -331,6 +325,11 @@ impl Session {
         self.last_state = self.state_summary();
         self.publish(false);
         ResetReport { rolled_back, database: self.database.clone(), language: self.settings.language.clone() }
+    }
+
+    /// Whether an application role is set: SQL Server does not reset such a session, it ends it.
+    pub fn has_application_role(&self) -> bool {
+        self.app_role.is_some()
     }
 
     /// Back to READ COMMITTED, which SQL Server's reset does not do.

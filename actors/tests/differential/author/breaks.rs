@@ -39,6 +39,11 @@ impl Author {
     }
 
     pub(super) fn leave(&mut self) {
+        if self.random.chance(10) {
+            // It cannot be reset, so nobody else may ever get this connection.
+            self.batch("EXEC sp_setapprole 'role', 'password'");
+            self.batch("SELECT USER_NAME()");
+        }
         let wait = self.moment();
         let during = match self.random.below(4) {
             0 => Some(Ask::Batch("WAITFOR DELAY '00:10:00'".to_owned())),
