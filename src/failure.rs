@@ -30,6 +30,8 @@ pub(crate) enum Failure {
         path.display()
     )]
     AdminSocket { path: PathBuf, source: io::Error },
+    #[error("no answer on the admin port {address}: {source} (is the proxy running with admin.address?)")]
+    AdminPort { address: String, source: io::Error },
     #[error("the proxy says: {0}")]
     AdminAnswer(String),
     #[error("the two passwords differ")]

@@ -6,6 +6,7 @@ mod http;
 mod open_files;
 mod service;
 mod signals;
+mod systemd;
 mod table;
 mod telemetry;
 

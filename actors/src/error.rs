@@ -42,6 +42,10 @@ pub(crate) enum AcquireError {
     Resting { bucket: BucketName },
     #[error("this proxy is shutting down")]
     Draining,
+    #[error("bucket {bucket} is paused by an operator, for {paused:.0?} already")]
+    Paused { bucket: BucketName, paused: Duration },
+    #[error("bucket {bucket} takes no new clients: an operator closed it")]
+    Disabled { bucket: BucketName },
 }
 
 /// Everything else that ends a session or a request with words to the client.
@@ -83,6 +87,8 @@ pub(crate) enum SessionError {
     ServerLost { why: String },
     #[error("protocol error in what the client sent: {0}")]
     ClientProtocol(tds::Malformed),
+    #[error("the console takes a name and a password of [admin], without MARS")]
+    ConsoleLogin,
     #[error("the connection was closed by an operator")]
     Killed,
     #[error("the server connection was taken back: {0}")]
@@ -128,7 +134,7 @@ impl Answer for AcquireError {
             Self::QueueFull { .. } | Self::Timeout { .. } => ours(RESOURCE_LIMIT, 16, self),
             Self::Unreachable { .. } | Self::Resting { .. } => ours(UNAVAILABLE, 16, self),
             Self::Refused(messages) => messages.clone(),
-            Self::Draining => ours(BUSY, 16, self),
+            Self::Draining | Self::Paused { .. } | Self::Disabled { .. } => ours(BUSY, 16, self),
         }
     }
 
@@ -148,6 +154,8 @@ impl Answer for AcquireError {
             Self::Refused(_) => "login_refused",
             Self::Resting { .. } => "bucket_resting",
             Self::Draining => "draining",
+            Self::Paused { .. } => "paused",
+            Self::Disabled { .. } => "disabled",
         }
     }
 }
@@ -156,7 +164,7 @@ impl Answer for SessionError {
     fn messages(&self) -> Vec<ServerMessage> {
         match self {
             Self::Acquire(error) => error.messages(),
-            Self::NoBucket { .. } => ours(CANNOT_OPEN_DATABASE, 11, self),
+            Self::NoBucket { .. } | Self::ConsoleLogin => ours(CANNOT_OPEN_DATABASE, 11, self),
             Self::TooManyClients { .. } | Self::TooManyBucketClients { .. } => ours(RESOURCE_LIMIT, 16, self),
             // Word for word what the server would say: drivers and programs look for it.
             Self::LoginFailed { .. } => {
@@ -206,6 +214,7 @@ impl Answer for SessionError {
             Self::CrashedTooOften => "crashed_too_often",
             Self::ServerLost { .. } => "server_lost",
             Self::ClientProtocol(_) => "client_protocol",
+            Self::ConsoleLogin => "console_login",
             Self::Killed => "killed",
             Self::Recalled(_) => "recalled",
         }

@@ -3,11 +3,17 @@
 mod admin;
 mod auth;
 mod bucket;
+mod build;
+mod console;
 mod coordinator;
+mod crash_book;
 mod crash_test;
 mod error;
+mod host;
 mod listener;
+mod memory;
 mod metrics;
+mod orders;
 mod policy;
 pub mod probe;
 mod proxy;
@@ -19,5 +25,6 @@ mod wire;
 
 pub use admin::AdminSocketError;
 pub use auth::UsersFileError;
+pub use host::Shutdown;
 pub use proxy::{BucketHealth, Health, METRICS_CONTENT_TYPE, Proxy, StartError};
 pub use wire::CertificateError;

@@ -1,34 +1,35 @@
 //! The whole proxy: what is built before any actor, and how it starts, drains and ends.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use ractor::{Actor, ActorRef};
 use serde::Serialize;
-use tdsbouncer_config::{BucketName, ClientTlsMode, Config, Listener, Router};
+use tdsbouncer_config::{Config, Listener};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::admin::{AdminArgs, AdminSocket, AdminSocketError};
-use crate::auth::{
-    CheckLimits, ProofKey, Throttle, ThrottlePolicy, UsersFile, UsersFileError, VerifiedLogins,
-};
-use crate::bucket::{BucketHandle, BucketParts, TlsConnector};
+use crate::admin::{AdminArgs, AdminSocket, AdminSocketError, Source};
+use crate::auth::UsersFileError;
+use crate::bucket::{BucketHandle, Directory};
+use crate::build;
 use crate::coordinator::CoordinatorHandle;
+use crate::host::{Host, Shutdown};
 use crate::listener::{Doors, ShardHandle};
 use crate::metrics::{CONTENT_TYPE, Metrics};
+use crate::reload::{ReloadHandle, Reloading};
 use crate::root::{Estate, Root, RootMsg};
 use crate::session::client_conn::Wish;
 use crate::session::context::SessionContext;
 use crate::session::table::SessionTable;
 use crate::view::View;
-use crate::wire::{CertificateError, ServerCertificates};
+use crate::wire::CertificateError;
 
 /// The content type of [`Proxy::metrics_text`].
 pub const METRICS_CONTENT_TYPE: &str = CONTENT_TYPE;
@@ -96,7 +97,8 @@ pub struct Health {
 pub struct BucketHealth {
     /// Its name.
     pub name: String,
-    /// `ok`, `unreachable` (the last attempt to connect failed) or `resting` (crashed too often).
+    /// `ok`, `unreachable` (the last attempt to connect failed) or `resting` (crashed too often); or what an operator
+    /// wants: `paused`, `disabled`, `draining`, `leaving` (no longer in the configuration).
     pub state: &'static str,
     /// The most server connections over all proxies.
     pub max_connections: u32,
@@ -121,11 +123,11 @@ impl Proxy {
     ///
     /// `version` is the program's, for the admin view and the metrics.
     pub async fn start(config: Arc<Config>, version: &'static str) -> Result<Self, StartError> {
-        let proof_key = Arc::new(ProofKey::random());
         let metrics = Arc::new(Metrics::new(version));
         let coordinator = CoordinatorHandle::default();
-        let buckets = make_buckets(&config, &metrics, &coordinator)?;
-        let context = Arc::new(make_context(&config, &buckets, proof_key, Arc::clone(&metrics))?);
+        let buckets = build::buckets(&config, &metrics, &coordinator)?;
+        let context = build::context(&config, &buckets, Arc::clone(&metrics))?;
+        let directory = Arc::new(Directory::new(buckets));
         let sockets = config.listeners.iter().map(listen).collect::<Result<Vec<_>, _>>()?;
         let shards = config.runtime.shards.unwrap_or_else(default_shards);
         let table = Arc::new(SessionTable::new(shards, config.limits.max_clients));
@@ -133,20 +135,40 @@ impl Proxy {
             sockets,
             shards: (0..table.shards()).map(|_| ShardHandle::default()).collect(),
             table,
-            context,
+            context: ArcSwap::from_pointee(context),
+            metrics: Arc::clone(&metrics),
             handshakes: Arc::new(Semaphore::new(config.limits.max_handshakes)),
             closed: watch::Sender::new(false),
         });
+        let (host, reload) = (Arc::new(Host::default()), ReloadHandle::default());
         let view = Arc::new(View {
             doors: Arc::clone(&doors),
-            buckets: buckets.clone(),
+            directory: Arc::clone(&directory),
+            coordinator: coordinator.clone(),
+            host: Arc::clone(&host),
+            reload: reload.clone(),
             started: Instant::now(),
             version,
         });
         view.register(&metrics);
+        let source: Arc<dyn Source> = view;
+        doors
+            .context
+            .rcu(|context| SessionContext { console: Arc::downgrade(&source), ..(**context).clone() });
         let socket = AdminSocket::bind(&config.admin.socket, config.admin.mode)?;
-        let admin = AdminArgs { socket: Arc::new(socket), source: view };
-        let estate = Arc::new(Estate { doors, buckets, coordinator, admin: Some(admin) });
+        let port = match config.admin.address {
+            Some(address) => Some(Arc::new(listen_for_operators(address).await?)),
+            None => None,
+        };
+        let settings = Arc::new(config.admin.clone());
+        let admin = AdminArgs { socket: Arc::new(socket), port, settings, source };
+        let reloading = Reloading {
+            doors: Arc::clone(&doors),
+            directory: Arc::clone(&directory),
+            coordinator: coordinator.clone(),
+            host: Arc::clone(&host),
+        };
+        let estate = Arc::new(Estate { doors, directory, coordinator, reloading, reload, host, admin });
         let (root, running) = Actor::spawn(None, Root, Arc::clone(&estate)).await?;
         let (tell, ended) = watch::channel(None);
         let closed = estate.doors.closed.subscribe();
@@ -174,10 +196,46 @@ impl Proxy {
     /// How the proxy and its buckets are.
     pub fn health(&self) -> Health {
         Health {
-            ready: !*self.estate.doors.closed.borrow(),
+            ready: !*self.estate.doors.closed.borrow() && !self.is_drained_by_operator(),
             clients: self.estate.doors.table.clients(),
-            buckets: self.estate.buckets.iter().map(bucket_health).collect(),
+            buckets: self.estate.directory.all().iter().map(bucket_health).collect(),
         }
+    }
+
+    /// An operator has drained every bucket: whoever sends clients here should send them elsewhere.
+    fn is_drained_by_operator(&self) -> bool {
+        let buckets = self.estate.directory.all();
+        !buckets.is_empty() && buckets.iter().all(|bucket| bucket.shared().standing.is_draining())
+    }
+
+    /// Says how the filter of the program's log is changed, for operators and for reloads.
+    pub fn log_is_set_by(&self, set: impl Fn(&str) -> Result<(), String> + Send + Sync + 'static) {
+        self.estate.host.log_is_set_by(Box::new(set));
+    }
+
+    /// Where operators connect over TCP, if anywhere.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.estate.admin.port.as_ref()?.local_addr().ok()
+    }
+
+    /// Returns once an operator wants the program to end. Cancel safe.
+    pub async fn shutdown_wanted(&self) -> Shutdown {
+        self.estate.host.shutdown_wanted().await
+    }
+
+    /// Reads the configuration file again and puts in force what can change while clients are there. Returns what
+    /// changed and what needs a restart, a line each.
+    ///
+    /// # Errors
+    /// The file cannot be used: then nothing has changed.
+    pub async fn reload(&self) -> Result<Vec<String>, String> {
+        let done = self.estate.reload.reload().await?;
+        Ok(done.into_iter().map(|row| format!("{}: {}", row.what, row.outcome)).collect())
+    }
+
+    /// `timeouts.drain` of the configuration in force.
+    pub fn drain_limit(&self) -> Duration {
+        self.estate.doors.context().config.timeouts.drain
     }
 
     /// All metrics, in the format of [`METRICS_CONTENT_TYPE`].
@@ -195,9 +253,11 @@ impl Proxy {
         doors.closed.send_replace(true);
         doors.stop_listening();
         doors.table.wish(Wish::Drain);
-        let over = Instant::now() + deadline;
-        while doors.table.clients() > 0 && Instant::now() < over {
-            tokio::time::sleep(DRAIN_STEP.min(over.saturating_duration_since(Instant::now()))).await;
+        // Without an end on any clock: for as long as it takes.
+        let over = Instant::now().checked_add(deadline);
+        let left = || over.map_or(DRAIN_STEP, |over| over.saturating_duration_since(Instant::now()));
+        while doors.table.clients() > 0 && !left().is_zero() {
+            tokio::time::sleep(DRAIN_STEP.min(left())).await;
         }
         let ended = doors.table.clients();
         if ended > 0 {
@@ -205,10 +265,11 @@ impl Proxy {
             doors.table.wish(Wish::End);
             wait_until(END_WAIT, || doors.table.clients() == 0).await;
         }
-        for bucket in &self.estate.buckets {
+        let buckets = self.estate.directory.all();
+        for bucket in &*buckets {
             bucket.drain();
         }
-        let all_closed = || self.estate.buckets.iter().all(|bucket| bucket.shared().slots.used() == 0);
+        let all_closed = || buckets.iter().all(|bucket| bucket.shared().slots.used() == 0);
         wait_until(END_WAIT, all_closed).await;
         self.root.stop(None);
         let mut finished = self.ended.clone();
@@ -236,7 +297,7 @@ fn bucket_health(bucket: &BucketHandle) -> BucketHealth {
     BucketHealth {
         name: bucket.name().to_string(),
         state: bucket.state(),
-        max_connections: shared.settings.max_connections,
+        max_connections: bucket.settings().max_connections,
         quota: shared.slots.quota(),
         used: shared.slots.used(),
         idle: shared.counts.idle.load(Ordering::Relaxed),
@@ -245,68 +306,6 @@ fn bucket_health(bucket: &BucketHandle) -> BucketHealth {
         clients: bucket.clients(),
         error: shared.failure(),
     }
-}
-
-fn make_buckets(
-    config: &Config,
-    metrics: &Arc<Metrics>,
-    coordinator: &CoordinatorHandle,
-) -> Result<Vec<BucketHandle>, StartError> {
-    let make = |settings: &Arc<tdsbouncer_config::Bucket>| {
-        let tls = TlsConnector::of(settings)
-            .map_err(|source| StartError::Certificate { of: format!("bucket {}", settings.name), source })?;
-        let bucket = BucketHandle::new(BucketParts {
-            settings: Arc::clone(settings),
-            verified: VerifiedLogins::new(config.limits.max_cached_logins, config.auth.cache_ttl),
-            metrics: metrics.bucket(settings.name.as_str()),
-            tls,
-            coordinator: coordinator.clone(),
-        });
-        Ok(bucket)
-    };
-    config.buckets.iter().map(make).collect()
-}
-
-fn make_context(
-    config: &Arc<Config>,
-    buckets: &[BucketHandle],
-    proof_key: Arc<ProofKey>,
-    metrics: Arc<Metrics>,
-) -> Result<SessionContext, StartError> {
-    let mut certificates = HashMap::new();
-    for listener in &config.listeners {
-        if listener.tls.mode != ClientTlsMode::Off {
-            let shown = ServerCertificates::of(&listener.tls).map_err(|source| StartError::Certificate {
-                of: format!("listener {}", listener.name),
-                source,
-            })?;
-            certificates.insert(listener.name.clone(), Arc::new(shown));
-        }
-    }
-    let checks = CheckLimits {
-        at_once: config.limits.max_password_checks,
-        remembered: config.limits.max_cached_logins,
-        ttl: config.auth.cache_ttl,
-    };
-    let users = UsersFile::open(config.auth.users_file.clone(), checks, Arc::clone(&proof_key))?;
-    let throttle = Throttle::new(ThrottlePolicy {
-        first: config.auth.failed_login_delay,
-        max: config.auth.max_delay,
-        forget_after: config.auth.forget_failures_after,
-        tracked: config.limits.max_tracked_failures,
-    });
-    let by_name: HashMap<BucketName, BucketHandle> =
-        buckets.iter().map(|bucket| (bucket.name().clone(), bucket.clone())).collect();
-    Ok(SessionContext {
-        config: Arc::clone(config),
-        router: Router::new(&config.buckets),
-        buckets: by_name,
-        certificates,
-        proof_key,
-        users: Arc::new(users),
-        throttle: Arc::new(throttle),
-        metrics,
-    })
 }
 
 fn listen(listener: &Arc<Listener>) -> Result<(Arc<Listener>, Arc<TcpListener>), StartError> {
@@ -322,6 +321,14 @@ fn listen(listener: &Arc<Listener>) -> Result<(Arc<Listener>, Arc<TcpListener>),
         source,
     })?;
     Ok((Arc::clone(listener), Arc::new(socket)))
+}
+
+async fn listen_for_operators(address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|source| StartError::Listen {
+        listener: "admin".to_owned(),
+        address,
+        source,
+    })
 }
 
 fn default_shards() -> usize {

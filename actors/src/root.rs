@@ -9,18 +9,22 @@ use tokio::time::Instant;
 use tracing::error;
 
 use crate::admin::{AdminActor, AdminArgs};
-use crate::bucket::{BucketHandle, BucketSupervisor};
+use crate::bucket::{BucketSupervisor, Directory};
 use crate::coordinator::{CoordinatorHandle, LocalCoordinator};
+use crate::host::Host;
 use crate::listener::{Doors, ListenerSupervisor};
 use crate::policy::{self, CrashLog};
-use crate::reload::Reload;
+use crate::reload::{Reload, ReloadHandle, Reloading};
 
 /// What the tree is made of; it outlives every actor in it.
 pub(crate) struct Estate {
     pub(crate) doors: Arc<Doors>,
-    pub(crate) buckets: Vec<BucketHandle>,
+    pub(crate) directory: Arc<Directory>,
     pub(crate) coordinator: CoordinatorHandle,
-    pub(crate) admin: Option<AdminArgs>,
+    pub(crate) reloading: Reloading,
+    pub(crate) reload: ReloadHandle,
+    pub(crate) host: Arc<Host>,
+    pub(crate) admin: AdminArgs,
 }
 
 pub(crate) struct Root;
@@ -120,12 +124,12 @@ impl Actor for Root {
 
 impl RootState {
     async fn start(&mut self, myself: &ActorRef<RootMsg>, child: Child) -> Result<(), ActorProcessingErr> {
-        let Some(cell) = self.spawn(myself.get_cell(), child).await? else { return Ok(()) };
+        let cell = self.spawn(myself.get_cell(), child).await?;
         self.running.insert(cell.get_id(), child);
         Ok(())
     }
 
-    async fn spawn(&self, root: ActorCell, child: Child) -> Result<Option<ActorCell>, ActorProcessingErr> {
+    async fn spawn(&self, root: ActorCell, child: Child) -> Result<ActorCell, ActorProcessingErr> {
         let estate = &self.estate;
         let cell = match child {
             Child::Coordinator => {
@@ -134,23 +138,23 @@ impl RootState {
                 actor.get_cell()
             }
             Child::Buckets => {
-                let buckets = estate.buckets.clone();
-                Actor::spawn_linked(None, BucketSupervisor, buckets, root).await?.0.get_cell()
+                let directory = Arc::clone(&estate.directory);
+                Actor::spawn_linked(None, BucketSupervisor, directory, root).await?.0.get_cell()
             }
             Child::Reload => {
-                let context = Arc::clone(&estate.doors.context);
-                Actor::spawn_linked(None, Reload, context, root).await?.0.get_cell()
+                let (actor, _) = Actor::spawn_linked(None, Reload, estate.reloading.clone(), root).await?;
+                estate.reload.started(actor.clone());
+                actor.get_cell()
             }
             Child::Admin => {
-                let Some(admin) = estate.admin.clone() else { return Ok(None) };
-                Actor::spawn_linked(None, AdminActor, admin, root).await?.0.get_cell()
+                Actor::spawn_linked(None, AdminActor, estate.admin.clone(), root).await?.0.get_cell()
             }
             Child::Listener => {
                 let doors = Arc::clone(&estate.doors);
                 Actor::spawn_linked(None, ListenerSupervisor, doors, root).await?.0.get_cell()
             }
         };
-        Ok(Some(cell))
+        Ok(cell)
     }
 
     async fn crashed(
@@ -161,7 +165,7 @@ impl RootState {
     ) -> Result<(), ActorProcessingErr> {
         let Some(child) = self.running.remove(&who) else { return Ok(()) };
         error!(child = child.name(), why, "crashed");
-        self.estate.doors.context.metrics.crash(child.name());
+        self.estate.doors.metrics.crash(child.name(), "", why);
         if child.never_escalates() {
             let attempt = self.attempts.entry(child.name()).or_default();
             let delay = policy::BACK_OFF.delay(*attempt);

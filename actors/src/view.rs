@@ -1,44 +1,181 @@
 //! The moment's view of the whole proxy: for the admin commands, the gauges and health.
 
-use std::collections::HashMap;
-use std::pin::Pin;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::admin::{BucketRow, ConfigRow, ServerRow, SessionRow, Source, VersionRow};
-use crate::bucket::BucketHandle;
+use crate::admin::{
+    BucketRow, ConfigRow, CoordinatorRow, DoneRow, HoldRow, Later, MemoryRow, Order, ServerRow, SessionRow,
+    Source, StatsRow, Subject, Table, TenantRow, VersionRow, help,
+};
+use crate::bucket::{BucketHandle, Directory};
+use crate::coordinator::CoordinatorHandle;
+use crate::host::Host;
 use crate::listener::Doors;
+use crate::memory;
 use crate::metrics::{BucketGauges, Metrics, SessionGauges};
+use crate::orders;
+use crate::reload::ReloadHandle;
 use crate::session::client_conn::ClientConn;
 use crate::session::verdict::Phase;
 
-/// Everything that can be looked at.
+/// Everything that can be looked at, and what operators' orders reach.
 pub(crate) struct View {
     pub(crate) doors: Arc<Doors>,
-    pub(crate) buckets: Vec<BucketHandle>,
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) coordinator: CoordinatorHandle,
+    pub(crate) host: Arc<Host>,
+    pub(crate) reload: ReloadHandle,
     pub(crate) started: Instant,
     pub(crate) version: &'static str,
+}
+
+impl Source for View {
+    fn show(&self, subject: Subject) -> Later<'_, Table> {
+        Box::pin(self.table(subject))
+    }
+
+    fn perform(&self, order: Order) -> Later<'_, Result<Vec<DoneRow>, String>> {
+        Box::pin(orders::perform(self, order))
+    }
 }
 
 impl View {
     /// Has the gauges of all buckets and of the sessions looked up here at each scrape.
     pub(crate) fn register(self: &Arc<Self>, metrics: &Metrics) {
-        for bucket in &self.buckets {
-            let watched = bucket.clone();
-            metrics.watch_bucket(bucket.name().as_str(), move || gauges(&watched));
-        }
+        let view = Arc::clone(self);
+        metrics.watch_buckets(move || {
+            view.directory.all().iter().map(|bucket| (bucket.name().to_string(), gauges(bucket))).collect()
+        });
         let view = Arc::clone(self);
         metrics.watch_sessions(move || view.session_gauges());
     }
 
+    async fn table(&self, subject: Subject) -> Table {
+        let buckets = self.directory.all();
+        match subject {
+            Subject::Buckets => Table::of(&buckets.iter().map(bucket_row).collect::<Vec<_>>()),
+            Subject::Pools => {
+                let mut rows = Vec::new();
+                for bucket in &*buckets {
+                    rows.extend(bucket.pools().await.0);
+                }
+                Table::of(&rows)
+            }
+            Subject::Waiters => {
+                let mut rows = Vec::new();
+                for bucket in &*buckets {
+                    rows.extend(bucket.pools().await.1);
+                }
+                Table::of(&rows)
+            }
+            Subject::Sessions => Table::of(&self.each_session(session_row)),
+            Subject::Servers => Table::of(&self.server_rows().await),
+            Subject::Holds => Table::of(&self.hold_rows()),
+            Subject::Tenants => Table::of(&self.tenant_rows()),
+            Subject::Coordinator => Table::of(&self.coordinator_rows()),
+            Subject::Crashes => Table::of(&self.doors.metrics.last_crashes()),
+            Subject::Stats => Table::of(&buckets.iter().map(stats_row).collect::<Vec<_>>()),
+            Subject::Config => Table::of(&self.config_rows()),
+            Subject::Memory => Table::of(&[self.memory_row()]),
+            Subject::Version => {
+                Table::of(&[VersionRow { version: self.version, uptime: self.started.elapsed() }])
+            }
+            Subject::Help => help(),
+        }
+    }
+
+    fn each_session<R>(&self, row: fn(&ClientConn, Instant) -> R) -> Vec<R> {
+        let now = Instant::now();
+        let mut all = self.doors.table.all();
+        all.sort_by_key(|conn| conn.id);
+        all.iter().map(|conn| row(conn, now)).collect()
+    }
+
+    fn hold_rows(&self) -> Vec<HoldRow> {
+        let now = Instant::now();
+        let mut all = self.doors.table.all();
+        all.sort_by_key(|conn| conn.id);
+        all.iter().filter_map(|conn| hold_row(conn, now)).collect()
+    }
+
     fn session_gauges(&self) -> SessionGauges {
         let mut counts = Phase::ALL.map(|phase| (phase.name(), 0));
+        let mut held: BTreeMap<(String, &'static str), usize> = BTreeMap::new();
         for conn in self.doors.table.all() {
             counts[conn.checkpoint.phase() as usize].1 += 1;
+            if let (Some(login), Some(reason)) = (conn.login.get(), hold_reason(&conn)) {
+                *held.entry((login.bucket.name().to_string(), reason)).or_default() += 1;
+            }
         }
-        SessionGauges { by_state: counts.to_vec(), max_clients: self.doors.context.config.limits.max_clients }
+        if self.coordinator.describe().0 == "local" {
+            // It beats for nobody but us: to be asked is to live.
+            self.doors.metrics.beat();
+        }
+        SessionGauges {
+            by_state: counts.to_vec(),
+            max_clients: self.doors.context().config.limits.max_clients,
+            held: held.into_iter().map(|((bucket, reason), count)| (bucket, reason, count)).collect(),
+        }
+    }
+
+    fn tenant_rows(&self) -> Vec<TenantRow> {
+        let now = Instant::now();
+        let mut tenants: BTreeMap<(String, String), TenantRow> = BTreeMap::new();
+        for conn in self.doors.table.all() {
+            let (Some(login), Some(tenant)) = (conn.login.get(), tenant_of(&conn)) else { continue };
+            let key = (login.bucket.name().to_string(), tenant.to_owned());
+            let row = tenants.entry(key).or_insert_with_key(|(bucket, tenant)| TenantRow {
+                tenant: tenant.clone(),
+                bucket: bucket.clone(),
+                ..TenantRow::default()
+            });
+            let (phase, state_for) = conn.checkpoint.since(now);
+            let waits = phase == Phase::Waiting;
+            row.clients += 1;
+            row.running += usize::from(matches!(phase, Phase::Sent | Phase::Forwarding));
+            row.waiting += usize::from(waits);
+            row.servers += usize::from(conn.server.load(Ordering::Relaxed) != 0);
+            row.longest_wait = row.longest_wait.max(if waits { state_for } else { Duration::ZERO });
+            row.bytes_in += conn.bytes_in.load(Ordering::Relaxed);
+            row.bytes_out += conn.bytes_out.load(Ordering::Relaxed);
+        }
+        let mut rows: Vec<TenantRow> = tenants.into_values().collect();
+        // Who takes most comes first.
+        rows.sort_by_key(|row| std::cmp::Reverse((row.servers, row.waiting, row.clients)));
+        rows
+    }
+
+    fn coordinator_rows(&self) -> Vec<CoordinatorRow> {
+        let (kind, state) = self.coordinator.describe();
+        let row = |bucket: &BucketHandle| CoordinatorRow {
+            kind,
+            state: state.clone(),
+            bucket: bucket.name().to_string(),
+            max_connections: bucket.settings().max_connections as usize,
+            quota: bucket.shared().slots.quota() as usize,
+            open: bucket.shared().slots.used() as usize,
+        };
+        self.directory.all().iter().map(row).collect()
+    }
+
+    /// What an operator has changed since goes before what the file said.
+    fn config_rows(&self) -> Vec<ConfigRow> {
+        let config = self.directory.in_force(&self.doors.context().config);
+        config.in_force().into_iter().map(|(key, value)| ConfigRow { key, value }).collect()
+    }
+
+    fn memory_row(&self) -> MemoryRow {
+        MemoryRow {
+            resident: memory::resident(),
+            peak: memory::peak(),
+            open_files: memory::open_files(),
+            clients: self.doors.table.clients(),
+            servers: self.directory.all().iter().map(|bucket| bucket.shared().slots.used() as usize).sum(),
+        }
     }
 
     async fn server_rows(&self) -> Vec<ServerRow> {
@@ -47,7 +184,7 @@ impl View {
             .filter(|(server, _)| *server != 0)
             .collect();
         let mut rows = Vec::new();
-        for bucket in &self.buckets {
+        for bucket in &*self.directory.all() {
             rows.extend(bucket.servers().await);
         }
         for row in &mut rows {
@@ -57,30 +194,44 @@ impl View {
     }
 }
 
-impl Source for View {
-    fn buckets(&self) -> Vec<BucketRow> {
-        self.buckets.iter().map(bucket_row).collect()
-    }
+/// Whose client this is: the database that it named at login.
+pub(crate) fn tenant_of(conn: &ClientConn) -> Option<&str> {
+    conn.login.get().map(|login| &*login.template.database)
+}
 
-    fn sessions(&self) -> Vec<SessionRow> {
-        let now = Instant::now();
-        let mut rows: Vec<SessionRow> =
-            self.doors.table.all().iter().map(|conn| session_row(conn, now)).collect();
-        rows.sort_by_key(|row| row.id);
-        rows
-    }
+/// Why the session keeps its server connection between requests, if it does: a word for metrics and the admin view.
+fn hold_reason(conn: &ClientConn) -> Option<&'static str> {
+    (conn.server.load(Ordering::Relaxed) != 0 && conn.checkpoint.is_held()).then_some("session")
+}
 
-    fn servers(&self) -> Pin<Box<dyn Future<Output = Vec<ServerRow>> + Send + '_>> {
-        Box::pin(self.server_rows())
-    }
+fn hold_row(conn: &ClientConn, now: Instant) -> Option<HoldRow> {
+    let (login, reason) = (conn.login.get()?, hold_reason(conn)?);
+    let (phase, held_for) = conn.checkpoint.since(now);
+    let server = conn.server.load(Ordering::Relaxed);
+    Some(HoldRow {
+        session: conn.id.0,
+        bucket: login.bucket.name().to_string(),
+        server: (server != 0).then_some(server),
+        user: login.user.clone(),
+        database: login.template.database.clone(),
+        application: login.template.application.clone(),
+        reasons: reason.to_owned(),
+        held_for,
+        state: phase.name(),
+    })
+}
 
-    fn config(&self) -> Vec<ConfigRow> {
-        let in_force = self.doors.context.config.in_force();
-        in_force.into_iter().map(|(key, value)| ConfigRow { key, value }).collect()
-    }
-
-    fn version(&self) -> VersionRow {
-        VersionRow { version: self.version, uptime: self.started.elapsed() }
+fn stats_row(bucket: &BucketHandle) -> StatsRow {
+    let metrics = &bucket.shared().metrics;
+    StatsRow {
+        bucket: bucket.name().to_string(),
+        requests: metrics.requests.get(),
+        attentions: metrics.attentions.get(),
+        leases: metrics.leases.get(),
+        evictions: metrics.evictions.get(),
+        slow: metrics.work.slow(),
+        bytes_to_server: metrics.bytes_to_server.get(),
+        bytes_to_client: metrics.bytes_to_client.get(),
     }
 }
 
@@ -88,7 +239,7 @@ fn gauges(bucket: &BucketHandle) -> BucketGauges {
     let shared = bucket.shared();
     let count = |count: &std::sync::atomic::AtomicUsize| count.load(Ordering::Relaxed);
     BucketGauges {
-        max_connections: shared.settings.max_connections as usize,
+        max_connections: bucket.settings().max_connections as usize,
         quota: shared.slots.quota() as usize,
         idle: count(&shared.counts.idle),
         leased: count(&shared.counts.leased),
@@ -98,15 +249,16 @@ fn gauges(bucket: &BucketHandle) -> BucketGauges {
         clients: bucket.clients(),
         waiting: count(&shared.counts.waiting),
         verified_logins: shared.verified.len(),
+        paused: shared.standing.paused().is_some(),
         up: shared.failure().is_none() && !bucket.is_resting(),
     }
 }
 
 fn bucket_row(bucket: &BucketHandle) -> BucketRow {
-    let (shared, gauges) = (bucket.shared(), gauges(bucket));
+    let (shared, gauges, settings) = (bucket.shared(), gauges(bucket), bucket.settings());
     BucketRow {
         name: bucket.name().to_string(),
-        host: format!("{}:{}", shared.settings.host, shared.settings.port),
+        host: format!("{}:{}", settings.host, settings.port),
         mode: "session",
         state: bucket.state(),
         max_connections: gauges.max_connections,

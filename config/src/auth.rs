@@ -44,7 +44,7 @@ impl AuthSettings {
         }
     }
 
-    pub(crate) fn check(from: &mirror::Auth, needs_users: bool, check: &mut Check<'_>) -> Self {
+    pub(crate) fn check(from: &mirror::Auth, needs_users: Option<&str>, check: &mut Check<'_>) -> Self {
         let (second, hour, day) =
             (Duration::from_secs(1), Duration::from_secs(3600), Duration::from_secs(86_400));
         let mut time = |key: &str, value: Duration, low: Duration, high: Duration| {
@@ -58,8 +58,8 @@ impl AuthSettings {
         time("forget_failures_after", from.forget_failures_after, second, day);
         let path = "auth.users_file";
         if from.users_file.is_empty() {
-            if needs_users {
-                let problem = Problem::new(path, "must be given: a bucket has auth = \"service\"");
+            if let Some(why) = needs_users {
+                let problem = Problem::new(path, format!("must be given: {why}"));
                 check.problem(
                     problem.hint("one \"name:hash\" a line; `tdsbouncer hash-password` makes the hash"),
                 );

@@ -38,7 +38,7 @@ impl fmt::Display for BucketName {
 }
 
 /// One SQL Server instance.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Bucket {
     /// Unique among the buckets; a label in metrics and logs.
     pub name: BucketName,
@@ -68,6 +68,8 @@ pub struct Bucket {
     pub queue_limit: usize,
     /// The longest wait for a server connection, then error 10928.
     pub acquire_timeout: Duration,
+    /// The longest that a pause by an operator is a delay; then error 40501.
+    pub pause_timeout: Duration,
     /// Server connections kept warm however long they are idle.
     pub min_idle: u32,
     /// Idle longer than this: closed. None: never.
@@ -125,7 +127,7 @@ impl From<mirror::PoolMode> for PoolMode {
 }
 
 /// Who checks the client's password, and as whom server connections log in.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BucketAuth {
     /// The server does, with the client's own credentials.
     Passthrough,
@@ -179,6 +181,7 @@ impl Bucket {
             max_clients: limit(from.max_clients),
             queue_limit: from.queue_limit,
             acquire_timeout: from.acquire_timeout,
+            pause_timeout: from.pause_timeout,
             min_idle: from.min_idle,
             idle_timeout: from.idle_timeout,
             max_lifetime: from.max_lifetime,
@@ -239,6 +242,7 @@ impl Bucket {
         };
         let millisecond = Duration::from_millis(1);
         time("acquire_timeout", from.acquire_timeout, millisecond..=SECONDS(86_400));
+        time("pause_timeout", from.pause_timeout, millisecond..=SECONDS(86_400));
         time("connect_timeout", from.connect_timeout, 10 * millisecond..=SECONDS(300));
         time("login_timeout", from.login_timeout, 10 * millisecond..=SECONDS(300));
         time("reset_timeout", from.reset_timeout, 10 * millisecond..=SECONDS(300));
@@ -284,6 +288,7 @@ impl Bucket {
             max_clients: limit(from.max_clients),
             queue_limit: from.queue_limit,
             acquire_timeout: from.acquire_timeout,
+            pause_timeout: from.pause_timeout,
             min_idle: from.min_idle,
             idle_timeout: from.idle_timeout,
             max_lifetime: from.max_lifetime,

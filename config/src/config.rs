@@ -10,6 +10,7 @@ use crate::listener::Listener;
 use crate::log::Log;
 use crate::mirror;
 use crate::problem::{LoadError, Problem, Problems};
+use crate::telemetry::Telemetry;
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -36,10 +37,14 @@ pub struct Config {
     pub health: Option<SocketAddr>,
     /// Where `/metrics` answers, if anywhere.
     pub metrics: Option<SocketAddr>,
+    /// Where traces go.
+    pub telemetry: Telemetry,
     /// What is logged.
     pub log: Log,
     /// Threads and shards.
     pub runtime: Runtime,
+    /// The file that it came from.
+    pub source: Option<PathBuf>,
     /// What is allowed and probably not meant; to be shown to the operator.
     pub warnings: Vec<Problem>,
 }
@@ -71,7 +76,8 @@ impl Config {
         let text =
             Machine.file(path).map_err(|source| LoadError::Unreadable { path: path.to_owned(), source })?;
         let directory = path.parent().unwrap_or(Path::new(""));
-        Ok(Self::parse_with(&text, directory, outside)?)
+        let config = Self::parse_with(&text, directory, outside)?;
+        Ok(Self { source: Some(path.to_owned()), ..config })
     }
 
     /// Checks a text; what it names is looked up on this machine, relative to the current directory.
@@ -120,9 +126,20 @@ impl Config {
             timeouts: Timeouts::default(),
             auth: AuthSettings::default(),
             coordinator: Coordinator::Local,
-            admin: Admin { socket: PathBuf::from(admin.socket), mode: 0o660 },
+            admin: Admin {
+                socket: PathBuf::from(admin.socket),
+                mode: 0o660,
+                address: None,
+                token: None,
+                view_token: None,
+                database: admin.database,
+                users: Vec::new(),
+                viewers: Vec::new(),
+            },
+            source: None,
             health: None,
             metrics: None,
+            telemetry: Telemetry::default(),
             log: Log::default(),
             runtime: Runtime::default(),
             warnings: Vec::new(),
@@ -149,12 +166,19 @@ fn check_file(file: &mirror::File, check: &mut Check<'_>) -> Option<Config> {
         .collect();
     check_listeners(file, &listeners, check);
     check_buckets(file, &buckets, check);
-    let needs_users = file.buckets.iter().any(|bucket| bucket.auth == mirror::AuthMode::Service);
+    let services = file.buckets.iter().any(|bucket| bucket.auth == mirror::AuthMode::Service);
+    let console = !file.admin.users.is_empty() || !file.admin.viewers.is_empty();
+    let needs_users = if services {
+        Some("a bucket has auth = \"service\"")
+    } else {
+        console.then_some("[admin] names users of the console")
+    };
     let limits = Limits::check(&file.limits, check);
     let timeouts = Timeouts::check(&file.timeouts, check);
     let auth = AuthSettings::check(&file.auth, needs_users, check);
     let coordinator = Coordinator::check(&file.coordinator, check);
     let admin = Admin::check(&file.admin, check);
+    Admin::check_users(&file.admin, &auth.users, check);
     let health = optional_address("health.address", &file.health.address, check);
     let metrics = optional_address("metrics.address", &file.metrics.address, check);
     if health.is_some() && health == metrics && health.is_some_and(|address| address.port() != 0) {
@@ -173,8 +197,10 @@ fn check_file(file: &mirror::File, check: &mut Check<'_>) -> Option<Config> {
         admin: admin?,
         health,
         metrics,
+        telemetry: Telemetry::check(&file.telemetry, check),
         log: Log::from(&file.log),
         runtime: Runtime { workers: some(file.runtime.workers), shards: some(file.runtime.shards) },
+        source: None,
         warnings: Vec::new(),
     })
 }

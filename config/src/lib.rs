@@ -37,6 +37,7 @@ mod route;
 mod secret;
 mod server_tls;
 mod size;
+mod telemetry;
 mod users;
 
 pub use admin::{Admin, Coordinator};
@@ -57,4 +58,5 @@ pub use route::{Router, Target};
 pub use secret::Secret;
 pub use server_tls::{ServerTls, ServerTlsMode};
 pub use size::show as show_size;
+pub use telemetry::{OtlpProtocol, Telemetry};
 pub use users::{User, Users, UsersError, hash_password};

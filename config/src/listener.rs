@@ -12,7 +12,7 @@ use std::time::Duration;
 pub use crate::mirror::ClientTlsMode;
 
 /// One address that clients connect to.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listener {
     /// Unique among the listeners.
     pub name: String,
@@ -33,7 +33,7 @@ pub struct Listener {
 }
 
 /// Encryption towards clients.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientTls {
     /// What is offered and what is demanded.
     pub mode: ClientTlsMode,

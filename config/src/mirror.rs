@@ -27,6 +27,7 @@ pub struct File {
     pub admin: Admin,
     pub health: Health,
     pub metrics: Metrics,
+    pub telemetry: Telemetry,
     pub log: Log,
     pub runtime: Runtime,
 }
@@ -117,6 +118,8 @@ pub struct Bucket {
     pub queue_limit: usize,
     #[serde(with = "duration::plain")]
     pub acquire_timeout: Duration,
+    #[serde(with = "duration::plain")]
+    pub pause_timeout: Duration,
     pub min_idle: u32,
     #[serde(with = "duration::or_off")]
     pub idle_timeout: Option<Duration>,
@@ -164,6 +167,7 @@ impl Default for Bucket {
             max_clients: 0,
             queue_limit: 1000,
             acquire_timeout: 20 * SECOND,
+            pause_timeout: 5 * MINUTE,
             min_idle: 0,
             idle_timeout: Some(10 * MINUTE),
             max_lifetime: Some(HOUR),
@@ -437,11 +441,26 @@ pub enum CoordinatorKind {
 pub struct Admin {
     pub socket: String,
     pub mode: String,
+    pub address: String,
+    pub token: String,
+    pub view_token: String,
+    pub database: String,
+    pub users: Vec<String>,
+    pub viewers: Vec<String>,
 }
 
 impl Default for Admin {
     fn default() -> Self {
-        Self { socket: "/run/tdsbouncer/admin.sock".into(), mode: "0660".into() }
+        Self {
+            socket: "/run/tdsbouncer/admin.sock".into(),
+            mode: "0660".into(),
+            address: "off".into(),
+            token: String::new(),
+            view_token: String::new(),
+            database: "tdsbouncer".into(),
+            users: Vec::new(),
+            viewers: Vec::new(),
+        }
     }
 }
 
@@ -469,6 +488,31 @@ impl Default for Metrics {
     fn default() -> Self {
         Self { address: "0.0.0.0:9090".into() }
     }
+}
+
+/// `[telemetry]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Telemetry {
+    pub endpoint: String,
+    pub protocol: OtlpProtocol,
+    pub ratio: f64,
+    #[serde(with = "duration::or_off")]
+    pub slow: Option<Duration>,
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self { endpoint: "off".into(), protocol: OtlpProtocol::Grpc, ratio: 0.01, slow: Some(SECOND) }
+    }
+}
+
+/// `telemetry.protocol`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OtlpProtocol {
+    Grpc,
+    Http,
 }
 
 /// `[log]`

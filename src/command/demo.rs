@@ -47,13 +47,13 @@ const PASSWORD: &str = "Demo-passw0rd";
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     free_ports(args)?;
-    telemetry::start(&Log { format: LogFormat::Text, filter: args.log.clone() })?;
+    let log = telemetry::start(&Log { format: LogFormat::Text, filter: args.log.clone() })?;
     let servers = (0..).zip(&SERVERS).map(|(index, server)| stand_in(args.sim_port_base + index, server));
     let servers = servers.collect::<Result<Vec<_>, _>>()?;
     let directory = Directory::new()?;
     let config = config(args, &servers, &directory.socket());
     let outcome = service::runtime(config.runtime)?.block_on(async {
-        let service = Service::start(config).await?;
+        let service = Service::start(config, log).await?;
         print(args, &service, &directory.socket());
         service.until_stopped().await
     });
@@ -103,13 +103,14 @@ fn config(args: &Args, servers: &[SimHandle], socket: &Path) -> Config {
         users: vec![Pattern::new(user)],
         ..Bucket::new(name, "127.0.0.1", server.addr().port(), args.max_connections)
     });
+    let config = Config::of(vec![listener], buckets.collect());
     Config {
+        admin: Admin { socket: socket.to_owned(), mode: 0o600, ..config.admin },
         health: address(args.health_port),
         metrics: address(args.metrics_port),
         // Enough to play with, and below the usual limit of open files.
         limits: Limits { max_clients: 5_000, ..Limits::default() },
-        admin: Admin { socket: socket.to_owned(), mode: 0o600 },
-        ..Config::of(vec![listener], buckets.collect())
+        ..config
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod admin;
 mod check_config;
+mod completions;
 mod demo;
 mod hash_password;
 mod probe;
@@ -21,12 +22,16 @@ pub(crate) enum Command {
     CheckConfig(check_config::Args),
     /// Run the stand-in SQL Server alone
     Sim(sim::Args),
-    /// Ask a running proxy
+    /// Ask a running proxy and give it orders
     Admin(admin::Args),
     /// Ask a SQL Server, harmlessly, whether it does what pooling assumes
     Probe(probe::Args),
     /// Make a password hash for the users file; reads the password from the terminal or from standard input
     HashPassword(hash_password::Args),
+    /// Print completions for a shell
+    Completions(completions::CompletionsArgs),
+    /// Print the manual page (roff)
+    Man,
 }
 
 impl Command {
@@ -39,6 +44,8 @@ impl Command {
             Self::Admin(args) => admin::run(&args),
             Self::Probe(args) => probe::run(&args),
             Self::HashPassword(args) => hash_password::run(&args),
+            Self::Completions(args) => completions::completions(&args),
+            Self::Man => completions::man(),
         }
     }
 }

@@ -16,9 +16,10 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let config =
         Config::load(&args.config).map_err(|source| Failure::Config { path: args.config.clone(), source })?;
-    telemetry::start(&config.log)?;
+    let log = telemetry::start(&config.log)?;
     for warning in &config.warnings {
         tracing::warn!(file = %args.config.display(), "{warning}");
     }
-    service::runtime(config.runtime)?.block_on(async { Service::start(config).await?.until_stopped().await })
+    let runtime = service::runtime(config.runtime)?;
+    runtime.block_on(async { Service::start(config, log).await?.until_stopped().await })
 }

@@ -6,6 +6,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Processes {
     pub server: SocketAddr,
     pub proxy: SocketAddr,
+    /// The proxy's configuration file and admin socket.
+    pub file: PathBuf,
+    pub socket: PathBuf,
     running: [Child; 2],
     _folder: tempfile::TempDir,
 }
@@ -23,6 +27,22 @@ impl Processes {
     /// A stand-in with the database `shop`, and a proxy without encryption before it; `limits` are lines of its
     /// configuration's `[limits]`.
     pub fn start(limits: &str) -> Self {
+        Self::with(limits, "", "")
+    }
+
+    /// The same with lines of `[admin]`, and with whole tables.
+    pub fn with(limits: &str, admin: &str, tables: &str) -> Self {
+        Self::begin(limits, admin, tables, |_| {})
+    }
+
+    /// With systemd's socket in its environment.
+    pub fn notifying(socket: &Path) -> Self {
+        Self::begin("", "", "", |command| {
+            command.env("NOTIFY_SOCKET", socket);
+        })
+    }
+
+    fn begin(limits: &str, admin: &str, tables: &str, prepare: impl FnOnce(&mut Command)) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let (sim, server) = start_sim();
         let proxy = free_address();
@@ -31,15 +51,36 @@ impl Processes {
         let text = format!(
             "[[listeners]]\nname = \"main\"\naddress = \"{proxy}\"\n[listeners.tls]\nmode = \"off\"\n\
              [[buckets]]\nname = \"b1\"\nhost = \"127.0.0.1\"\nport = {}\ndefault = true\nmax_connections = 4\n\
-             server_tls = {{ mode = \"off\" }}\n[limits]\n{limits}\n[admin]\nsocket = {socket:?}\n\
-             [health]\naddress = \"off\"\n[metrics]\naddress = \"off\"\n",
+             server_tls = {{ mode = \"off\" }}\n[limits]\n{limits}\n[admin]\nsocket = {socket:?}\n{admin}\n\
+             [health]\naddress = \"off\"\n[metrics]\naddress = \"off\"\n{tables}\n",
             server.port(),
         );
         fs::write(&file, text).expect("a file of ours");
-        let child = program().arg("run").arg("--config").arg(&file).spawn().expect("the proxy starts");
-        let processes = Self { server, proxy, running: [child, sim], _folder: folder };
+        let mut command = program();
+        command.arg("run").arg("--config").arg(&file).env_remove("NOTIFY_SOCKET");
+        prepare(&mut command);
+        let child = command.spawn().expect("the proxy starts");
+        let processes = Self { server, proxy, file, socket, running: [child, sim], _folder: folder };
         processes.until_it_listens();
         processes
+    }
+
+    /// Sends the proxy a signal, as `kill` names it.
+    pub fn signal(&self, name: &str) {
+        let kill = Command::new("kill").args([name, &self.running[0].id().to_string()]).status();
+        assert!(kill.expect("kill is there").success());
+    }
+
+    /// Waits until the proxy has ended; its exit code.
+    pub fn exit_code(&mut self) -> Option<i32> {
+        let over = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.running[0].try_wait().expect("a child of ours") {
+                return status.code();
+            }
+            assert!(Instant::now() < over, "the proxy does not end");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     fn until_it_listens(&self) {

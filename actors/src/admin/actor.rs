@@ -4,11 +4,15 @@
 //! its state; the socket is its maker's, and a successor goes on with it.
 
 use super::connection::serve;
+use super::request::Door;
 use super::socket::AdminSocket;
 use super::{Source, request};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tdsbouncer_config::Admin;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tracing::{debug, error, warn};
 
@@ -27,6 +31,10 @@ pub(crate) struct AdminActor;
 pub(crate) struct AdminArgs {
     /// Where operators come in.
     pub(crate) socket: Arc<AdminSocket>,
+    /// Where those come in who show a token.
+    pub(crate) port: Option<Arc<TcpListener>>,
+    /// Which token gives which right.
+    pub(crate) settings: Arc<Admin>,
     /// Where answers come from.
     pub(crate) source: Arc<dyn Source>,
 }
@@ -63,10 +71,10 @@ impl Actor for AdminActor {
         state: &mut AdminState,
     ) -> Result<(), ActorProcessingErr> {
         let told = TellsWhenDropped(myself);
-        let AdminArgs { socket, source } = state.args.clone();
+        let args = state.args.clone();
         state.accepting = Some(EndsWithUs(tokio::spawn(async move {
             let _told = told;
-            accept(&socket, &source).await;
+            accept(&args).await;
         })));
         Ok(())
     }
@@ -84,8 +92,9 @@ impl Actor for AdminActor {
 }
 
 /// Accepts for ever. Dropping it ends every connection.
-async fn accept(socket: &AdminSocket, source: &Arc<dyn Source>) {
+async fn accept(args: &AdminArgs) {
     let mut connections = JoinSet::new();
+    let AdminArgs { socket, port, settings, source } = args;
     loop {
         tokio::select! {
             Some(ended) = connections.join_next() => note(ended),
@@ -97,7 +106,7 @@ async fn accept(socket: &AdminSocket, source: &Arc<dyn Source>) {
                 Ok(stream) => {
                     let source = Arc::clone(source);
                     connections.spawn(async move {
-                        if let Err(why) = serve(stream, &*source).await {
+                        if let Err(why) = serve(stream, Door::Socket, &*source).await {
                             debug!(%why, "admin connection ended");
                         }
                     });
@@ -107,7 +116,32 @@ async fn accept(socket: &AdminSocket, source: &Arc<dyn Source>) {
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
+            accepted = accept_tcp(port.as_deref()) => match accepted {
+                Ok((stream, _)) if connections.len() >= MOST_CONNECTIONS => {
+                    drop(stream.try_write(&request::refusal("too many admin connections")));
+                }
+                Ok((stream, peer)) => {
+                    let (source, settings) = (Arc::clone(source), Arc::clone(settings));
+                    connections.spawn(async move {
+                        if let Err(why) = serve(stream, Door::Port(&settings), &*source).await {
+                            debug!(%peer, %why, "admin connection ended");
+                        }
+                    });
+                }
+                Err(why) => {
+                    warn!(%why, "admin connection not accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
         }
+    }
+}
+
+/// Never returns where there is no port.
+async fn accept_tcp(port: Option<&TcpListener>) -> std::io::Result<(TcpStream, SocketAddr)> {
+    match port {
+        Some(port) => port.accept().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -138,10 +172,9 @@ impl Drop for TellsWhenDropped {
 #[cfg(test)]
 mod tests {
     use super::super::stand_in::OneOfEach;
-    use super::super::{BucketRow, ConfigRow, ServerRow, SessionRow, VersionRow};
+    use super::super::{DoneRow, Later, Order, Subject, Table};
     use super::*;
     use std::path::{Path, PathBuf};
-    use std::pin::Pin;
     use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
     use tokio::net::UnixStream;
 
@@ -155,7 +188,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("admin.sock");
         let socket = Arc::new(AdminSocket::bind(&path, 0o600).unwrap());
-        Bench { args: AdminArgs { socket, source: Arc::new(source) }, path, _folder: folder }
+        let settings = Arc::new(tdsbouncer_config::Config::of(vec![], vec![]).admin);
+        let args = AdminArgs { socket, port: None, settings, source: Arc::new(source) };
+        Bench { args, path, _folder: folder }
     }
 
     async fn ask(path: &Path, question: &str) -> String {
@@ -218,20 +253,12 @@ mod tests {
     struct Panics;
 
     impl Source for Panics {
-        fn buckets(&self) -> Vec<BucketRow> {
-            panic!("a bug")
+        fn show(&self, subject: Subject) -> Later<'_, Table> {
+            assert!(subject != Subject::Buckets, "a bug");
+            OneOfEach.show(subject)
         }
-        fn sessions(&self) -> Vec<SessionRow> {
-            OneOfEach.sessions()
-        }
-        fn servers(&self) -> Pin<Box<dyn Future<Output = Vec<ServerRow>> + Send + '_>> {
-            OneOfEach.servers()
-        }
-        fn config(&self) -> Vec<ConfigRow> {
-            OneOfEach.config()
-        }
-        fn version(&self) -> VersionRow {
-            OneOfEach.version()
+        fn perform(&self, order: Order) -> Later<'_, Result<Vec<DoneRow>, String>> {
+            OneOfEach.perform(order)
         }
     }
 

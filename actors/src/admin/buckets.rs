@@ -1,6 +1,6 @@
 //! `show buckets`: each SQL Server with its limit, its connections and who waits for them.
 
-use super::table::{Column, Kind};
+use super::table::{Column, Kind, Row};
 
 /// One bucket.
 #[derive(Debug, Clone, Default)]
@@ -39,21 +39,23 @@ pub(crate) struct BucketRow {
     pub(crate) last_error: Option<String>,
 }
 
-pub(super) const COLUMNS: &[Column<BucketRow>] = &[
-    ("bucket", Kind::Text, |row| (&*row.name).into()),
-    ("host", Kind::Text, |row| (&*row.host).into()),
-    ("mode", Kind::Text, |row| row.mode.into()),
-    ("state", Kind::Text, |row| row.state.into()),
-    ("max_connections", Kind::Number, |row| row.max_connections.into()),
-    ("quota", Kind::Number, |row| row.quota.into()),
-    ("open", Kind::Number, |row| row.open.into()),
-    ("idle", Kind::Number, |row| row.idle.into()),
-    ("leased", Kind::Number, |row| row.leased.into()),
-    ("resetting", Kind::Number, |row| row.resetting.into()),
-    ("opening", Kind::Number, |row| row.opening.into()),
-    ("closing", Kind::Number, |row| row.closing.into()),
-    ("waiting", Kind::Number, |row| row.waiting.into()),
-    ("clients", Kind::Number, |row| row.clients.into()),
-    ("verified_logins", Kind::Number, |row| row.verified_logins.into()),
-    ("last_error", Kind::Text, |row| row.last_error.as_deref().into()),
-];
+impl Row for BucketRow {
+    const COLUMNS: &'static [Column<Self>] = &[
+        ("bucket", Kind::Text, |row| (&*row.name).into()),
+        ("host", Kind::Text, |row| (&*row.host).into()),
+        ("mode", Kind::Text, |row| row.mode.into()),
+        ("state", Kind::Text, |row| row.state.into()),
+        ("max_connections", Kind::Number, |row| row.max_connections.into()),
+        ("quota", Kind::Number, |row| row.quota.into()),
+        ("open", Kind::Number, |row| row.open.into()),
+        ("idle", Kind::Number, |row| row.idle.into()),
+        ("leased", Kind::Number, |row| row.leased.into()),
+        ("resetting", Kind::Number, |row| row.resetting.into()),
+        ("opening", Kind::Number, |row| row.opening.into()),
+        ("closing", Kind::Number, |row| row.closing.into()),
+        ("waiting", Kind::Number, |row| row.waiting.into()),
+        ("clients", Kind::Number, |row| row.clients.into()),
+        ("verified_logins", Kind::Number, |row| row.verified_logins.into()),
+        ("last_error", Kind::Text, |row| row.last_error.as_deref().into()),
+    ];
+}

@@ -1,6 +1,6 @@
 //! `show config`: the configuration in force, key by key, without secrets.
 
-use super::table::{Column, Kind};
+use super::table::{Column, Kind, Row};
 
 /// One key.
 #[derive(Debug, Clone, Default)]
@@ -11,5 +11,7 @@ pub(crate) struct ConfigRow {
     pub(crate) value: String,
 }
 
-pub(super) const COLUMNS: &[Column<ConfigRow>] =
-    &[("key", Kind::Text, |row| (&*row.key).into()), ("value", Kind::Text, |row| (&*row.value).into())];
+impl Row for ConfigRow {
+    const COLUMNS: &'static [Column<Self>] =
+        &[("key", Kind::Text, |row| (&*row.key).into()), ("value", Kind::Text, |row| (&*row.value).into())];
+}

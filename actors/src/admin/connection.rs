@@ -1,12 +1,13 @@
 //! One operator's connection: a bounded line in, a line out, and so on until it ends or falls silent.
 
+use super::request::Door;
 use super::{Source, request};
 use std::io;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::time::timeout;
 
-/// The longest question, in bytes; today's longest has 20.
+/// The longest question, in bytes; names and tokens are far shorter.
 const LONGEST_LINE: u64 = 4096;
 
 /// The longest silence between questions, and the longest that an answer may stay unread.
@@ -18,6 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The connection broke, or the operator's program was silent or did not read for too long.
 pub(super) async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin,
+    door: Door<'_>,
     source: &dyn Source,
 ) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
@@ -34,7 +36,7 @@ pub(super) async fn serve(
             let refusal = request::refusal(format!("a question has at most {LONGEST_LINE} bytes"));
             return send(&mut stream, &refusal).await;
         }
-        let answer = request::answer(&line, source).await;
+        let answer = request::answer(&line, door, source).await;
         send(&mut stream, &answer).await?;
         if !whole {
             return Ok(());
@@ -65,7 +67,7 @@ mod tests {
         let (mut ours, theirs) = duplex(1 << 16);
         ours.write_all(questions).await.unwrap();
         ours.shutdown().await.unwrap();
-        let outcome = serve(theirs, &OneOfEach).await;
+        let outcome = serve(theirs, Door::Socket, &OneOfEach).await;
         let mut answers = String::new();
         ours.read_to_string(&mut answers).await.unwrap();
         (outcome, answers)
@@ -96,7 +98,7 @@ mod tests {
         let (mut ours, theirs) = duplex(64);
         ours.write_all(b"{\"sh").await.unwrap();
         let start = Instant::now();
-        let outcome = serve(theirs, &OneOfEach).await;
+        let outcome = serve(theirs, Door::Socket, &OneOfEach).await;
         assert_eq!(outcome.unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert!(start.elapsed() >= PATIENCE && start.elapsed() < PATIENCE * 2);
     }
@@ -105,6 +107,9 @@ mod tests {
     async fn a_connection_that_does_not_read_its_answer_is_ended() {
         let (mut ours, theirs) = duplex(32);
         ours.write_all(b"{\"show\":\"buckets\"}\n").await.unwrap();
-        assert_eq!(serve(theirs, &OneOfEach).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(
+            serve(theirs, Door::Socket, &OneOfEach).await.unwrap_err().kind(),
+            io::ErrorKind::TimedOut
+        );
     }
 }

@@ -1,28 +1,57 @@
-//! What may be asked, and who answers it.
+//! What may be asked and ordered, by whom, and who answers it.
 
+use super::Source;
+use super::command::{Command, NotACommand, Subject};
+use super::permission::Role;
 use super::table::Table;
-use super::{Source, buckets, config, servers, sessions, version};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
+use tdsbouncer_config::Admin;
 
 /// The longest that collecting an answer may take: a bucket that does not answer must not keep the operator.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// One question: `{"show":"buckets"}`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Request {
-    Show(Subject),
+/// The longest that an order may take: a reload reads files.
+const ORDER_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Where a line came in.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Door<'a> {
+    /// The Unix socket: who may open it may do everything.
+    Socket,
+    /// The TCP port: the line's token says what may be done.
+    Port(&'a Admin),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Subject {
-    Buckets,
-    Sessions,
-    Servers,
-    Config,
-    Version,
+/// One line: `{"show":"buckets"}` or `{"do":"PAUSE orders"}`, over TCP with a token.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Request {
+    show: Option<Subject>,
+    r#do: Option<String>,
+    token: Option<String>,
+}
+
+/// Why there is no answer but this.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error("not understood: {0}")]
+    NotUnderstood(String),
+    #[error("not permitted: {0}")]
+    NotPermitted(&'static str),
+    #[error(transparent)]
+    NotACommand(#[from] NotACommand),
+    #[error("no answer within {0:?}")]
+    TimedOut(Duration),
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl Refusal {
+    /// Whether it is the operator who may not.
+    pub(crate) fn is_permission(&self) -> bool {
+        matches!(self, Self::NotPermitted(_))
+    }
 }
 
 /// One answer.
@@ -34,15 +63,15 @@ enum Answer {
 }
 
 /// The answer to one line, a line itself.
-pub(super) async fn answer(line: &[u8], source: &dyn Source) -> Vec<u8> {
-    let answer = match serde_json::from_slice(line) {
-        Ok(Request::Show(subject)) => match tokio::time::timeout(PATIENCE, show(subject, source)).await {
-            Ok(table) => Answer::Table(table),
-            Err(_) => Answer::Refused { error: format!("no answer within {PATIENCE:?}") },
-        },
-        Err(why) => Answer::Refused { error: format!("not understood: {why}") },
+pub(super) async fn answer(line: &[u8], door: Door<'_>, source: &dyn Source) -> Vec<u8> {
+    let answer = match read(line, door) {
+        Ok((command, role)) => carry_out(command, role, source).await,
+        Err(refusal) => Err(refusal),
     };
-    to_line(&answer)
+    to_line(&match answer {
+        Ok(table) => Answer::Table(table),
+        Err(refusal) => Answer::Refused { error: refusal.to_string() },
+    })
 }
 
 /// A refusal, as a line.
@@ -50,13 +79,38 @@ pub(super) fn refusal(error: impl Into<String>) -> Vec<u8> {
     to_line(&Answer::Refused { error: error.into() })
 }
 
-async fn show(subject: Subject, source: &dyn Source) -> Table {
-    match subject {
-        Subject::Buckets => Table::new(buckets::COLUMNS, &source.buckets()),
-        Subject::Sessions => Table::new(sessions::COLUMNS, &source.sessions()),
-        Subject::Servers => Table::new(servers::COLUMNS, &source.servers().await),
-        Subject::Config => Table::new(config::COLUMNS, &source.config()),
-        Subject::Version => Table::new(version::COLUMNS, &[source.version()]),
+fn read(line: &[u8], door: Door<'_>) -> Result<(Command, Role), Refusal> {
+    let request: Request =
+        serde_json::from_slice(line).map_err(|why| Refusal::NotUnderstood(why.to_string()))?;
+    let role = match door {
+        Door::Socket => Role::Admin,
+        Door::Port(admin) => Role::of_token(admin, request.token.as_deref().unwrap_or_default())
+            .ok_or(Refusal::NotPermitted("the token is missing or not known"))?,
+    };
+    let command = match (request.show, request.r#do) {
+        (Some(subject), None) => Command::Show(subject),
+        (None, Some(text)) => Command::parse(&text)?,
+        _ => return Err(Refusal::NotUnderstood("either \"show\" or \"do\" is needed".to_owned())),
+    };
+    Ok((command, role))
+}
+
+/// Does what was asked, if the operator's role allows it.
+pub(crate) async fn carry_out(command: Command, role: Role, source: &dyn Source) -> Result<Table, Refusal> {
+    if !role.may(&command) {
+        return Err(Refusal::NotPermitted("this operator may only look"));
+    }
+    match command {
+        Command::Show(subject) => {
+            let showing = tokio::time::timeout(PATIENCE, source.show(subject));
+            showing.await.map_err(|_| Refusal::TimedOut(PATIENCE))
+        }
+        Command::Do(order) => {
+            tracing::info!(?order, "an operator's order");
+            let performing = tokio::time::timeout(ORDER_PATIENCE, source.perform(order));
+            let done = performing.await.map_err(|_| Refusal::TimedOut(ORDER_PATIENCE))?;
+            done.map(|rows| Table::of(&rows)).map_err(Refusal::Failed)
+        }
     }
 }
 
@@ -69,13 +123,13 @@ fn to_line(answer: &Answer) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::super::stand_in::OneOfEach;
-    use super::super::{BucketRow, ConfigRow, ServerRow, SessionRow, VersionRow};
+    use super::super::{DoneRow, Later, Order};
     use super::*;
     use serde_json::{Value, json};
-    use std::pin::Pin;
+    use tdsbouncer_config::Secret;
 
     async fn ask(line: &str) -> Value {
-        let answer = answer(line.as_bytes(), &OneOfEach).await;
+        let answer = answer(line.as_bytes(), Door::Socket, &OneOfEach).await;
         let (end, json) = answer.split_last().unwrap();
         assert!(*end == b'\n' && !json.contains(&b'\n'), "an answer is one line");
         serde_json::from_slice(json).unwrap()
@@ -127,33 +181,54 @@ mod tests {
     }
 
     async fn answer_of_bytes(line: &[u8]) -> Value {
-        serde_json::from_slice(&answer(line, &OneOfEach).await).unwrap()
+        serde_json::from_slice(&answer(line, Door::Socket, &OneOfEach).await).unwrap()
     }
 
     /// A source whose buckets never answer.
     struct Stuck;
 
     impl Source for Stuck {
-        fn buckets(&self) -> Vec<BucketRow> {
-            Vec::new()
-        }
-        fn sessions(&self) -> Vec<SessionRow> {
-            Vec::new()
-        }
-        fn servers(&self) -> Pin<Box<dyn Future<Output = Vec<ServerRow>> + Send + '_>> {
+        fn show(&self, _: Subject) -> Later<'_, Table> {
             Box::pin(std::future::pending())
         }
-        fn config(&self) -> Vec<ConfigRow> {
-            Vec::new()
-        }
-        fn version(&self) -> VersionRow {
-            VersionRow::default()
+        fn perform(&self, _: Order) -> Later<'_, Result<Vec<DoneRow>, String>> {
+            Box::pin(std::future::pending())
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_bucket_that_does_not_answer_is_waited_for_a_while_only() {
-        let answer: Value = serde_json::from_slice(&answer(br#"{"show":"servers"}"#, &Stuck).await).unwrap();
+        let answer: Value =
+            serde_json::from_slice(&answer(br#"{"show":"servers"}"#, Door::Socket, &Stuck).await).unwrap();
         assert_eq!(answer["error"], "no answer within 5s");
+    }
+
+    #[tokio::test]
+    async fn an_order_is_carried_out_or_its_failure_is_told() {
+        let answer = ask(r#"{"do":"pause orders"}"#).await;
+        assert_eq!(cell(&answer, "what"), ("text", &json!("orders")));
+        assert!(cell(&answer, "outcome").1.as_str().unwrap().contains("Pause"));
+        assert_eq!(ask(r#"{"do":"pause nobody"}"#).await["error"], "no bucket nobody");
+        assert!(ask(r#"{"do":"explode"}"#).await["error"].as_str().unwrap().contains("no such command"));
+    }
+
+    #[tokio::test]
+    async fn over_tcp_the_token_says_what_may_be_done() {
+        let config = tdsbouncer_config::Config::of(vec![], vec![]);
+        let admin = Admin {
+            token: Some(Secret::new("big".to_owned())),
+            view_token: Some(Secret::new("small".to_owned())),
+            ..config.admin
+        };
+        let ask = async |line: &str| -> Value {
+            serde_json::from_slice(&answer(line.as_bytes(), Door::Port(&admin), &OneOfEach).await).unwrap()
+        };
+        for line in [r#"{"show":"version"}"#, r#"{"show":"version","token":"x"}"#] {
+            assert_eq!(ask(line).await["error"], "not permitted: the token is missing or not known");
+        }
+        assert!(ask(r#"{"show":"version","token":"small"}"#).await["rows"].is_array());
+        let refused = ask(r#"{"do":"reload","token":"small"}"#).await;
+        assert_eq!(refused["error"], "not permitted: this operator may only look");
+        assert!(ask(r#"{"do":"reload","token":"big"}"#).await["rows"].is_array());
     }
 }

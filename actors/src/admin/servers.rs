@@ -1,6 +1,6 @@
 //! `show servers`: each server connection, lent or not.
 
-use super::table::{Column, Kind, millis, millis_if};
+use super::table::{Column, Kind, Row, millis, millis_if};
 use std::time::Duration;
 
 /// One server connection.
@@ -34,18 +34,20 @@ pub(crate) struct ServerRow {
     pub(crate) encryption: &'static str,
 }
 
-pub(super) const COLUMNS: &[Column<ServerRow>] = &[
-    ("server", Kind::Number, |row| row.id.into()),
-    ("bucket", Kind::Text, |row| (&*row.bucket).into()),
-    ("state", Kind::Text, |row| row.state.into()),
-    ("user", Kind::Text, |row| (&*row.user).into()),
-    ("database", Kind::Text, |row| (&*row.database).into()),
-    ("application", Kind::Text, |row| (&*row.application).into()),
-    ("tds", Kind::Text, |row| (&*row.tds).into()),
-    ("encryption", Kind::Text, |row| row.encryption.into()),
-    ("age", Kind::DurationMs, |row| millis(row.age)),
-    ("idle_for", Kind::DurationMs, |row| millis_if(row.idle_for)),
-    ("uses", Kind::Number, |row| row.uses.into()),
-    ("session", Kind::Number, |row| row.session.into()),
-    ("spid", Kind::Number, |row| row.spid.into()),
-];
+impl Row for ServerRow {
+    const COLUMNS: &'static [Column<Self>] = &[
+        ("server", Kind::Number, |row| row.id.into()),
+        ("bucket", Kind::Text, |row| (&*row.bucket).into()),
+        ("state", Kind::Text, |row| row.state.into()),
+        ("user", Kind::Text, |row| (&*row.user).into()),
+        ("database", Kind::Text, |row| (&*row.database).into()),
+        ("application", Kind::Text, |row| (&*row.application).into()),
+        ("tds", Kind::Text, |row| (&*row.tds).into()),
+        ("encryption", Kind::Text, |row| row.encryption.into()),
+        ("age", Kind::DurationMs, |row| millis(row.age)),
+        ("idle_for", Kind::DurationMs, |row| millis_if(row.idle_for)),
+        ("uses", Kind::Number, |row| row.uses.into()),
+        ("session", Kind::Number, |row| row.session.into()),
+        ("spid", Kind::Number, |row| row.spid.into()),
+    ];
+}

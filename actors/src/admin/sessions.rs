@@ -1,6 +1,6 @@
 //! `show sessions`: each client with what its session does.
 
-use super::table::{Column, Kind, address, millis, millis_if};
+use super::table::{Column, Kind, Row, address, millis, millis_if};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -41,21 +41,23 @@ pub(crate) struct SessionRow {
     pub(crate) bytes_out: u64,
 }
 
-pub(super) const COLUMNS: &[Column<SessionRow>] = &[
-    ("session", Kind::Number, |row| row.id.into()),
-    ("bucket", Kind::Text, |row| row.bucket.as_deref().into()),
-    ("state", Kind::Text, |row| row.state.into()),
-    ("user", Kind::Text, |row| row.user.as_deref().into()),
-    ("database", Kind::Text, |row| row.database.as_deref().into()),
-    ("application", Kind::Text, |row| row.application.as_deref().into()),
-    ("address", Kind::Text, |row| address(row.address)),
-    ("tds", Kind::Text, |row| row.tds.as_deref().into()),
-    ("encryption", Kind::Text, |row| row.encryption.into()),
-    ("connected_for", Kind::DurationMs, |row| millis(row.connected_for)),
-    ("state_for", Kind::DurationMs, |row| millis(row.state_for)),
-    ("waiting_for", Kind::DurationMs, |row| millis_if(row.waiting_for)),
-    ("server", Kind::Number, |row| row.server.into()),
-    ("crashes", Kind::Number, |row| row.crashes.into()),
-    ("bytes_in", Kind::Bytes, |row| row.bytes_in.into()),
-    ("bytes_out", Kind::Bytes, |row| row.bytes_out.into()),
-];
+impl Row for SessionRow {
+    const COLUMNS: &'static [Column<Self>] = &[
+        ("session", Kind::Number, |row| row.id.into()),
+        ("bucket", Kind::Text, |row| row.bucket.as_deref().into()),
+        ("state", Kind::Text, |row| row.state.into()),
+        ("user", Kind::Text, |row| row.user.as_deref().into()),
+        ("database", Kind::Text, |row| row.database.as_deref().into()),
+        ("application", Kind::Text, |row| row.application.as_deref().into()),
+        ("address", Kind::Text, |row| address(row.address)),
+        ("tds", Kind::Text, |row| row.tds.as_deref().into()),
+        ("encryption", Kind::Text, |row| row.encryption.into()),
+        ("connected_for", Kind::DurationMs, |row| millis(row.connected_for)),
+        ("state_for", Kind::DurationMs, |row| millis(row.state_for)),
+        ("waiting_for", Kind::DurationMs, |row| millis_if(row.waiting_for)),
+        ("server", Kind::Number, |row| row.server.into()),
+        ("crashes", Kind::Number, |row| row.crashes.into()),
+        ("bytes_in", Kind::Bytes, |row| row.bytes_in.into()),
+        ("bytes_out", Kind::Bytes, |row| row.bytes_out.into()),
+    ];
+}

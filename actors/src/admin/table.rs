@@ -8,7 +8,7 @@ use std::time::Duration;
 /// What is in a column, so that a terminal can show it well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// A text.
     Text,
     /// A count or an id.
@@ -22,21 +22,33 @@ pub(super) enum Kind {
 /// A column of `R`'s table: its name, its kind, and where its cells come from.
 pub(super) type Column<R> = (&'static str, Kind, fn(&R) -> Value);
 
-/// Rows of one kind, ready to be sent.
-#[derive(Debug, Serialize)]
-pub(super) struct Table {
-    columns: Vec<Head>,
-    rows: Vec<Vec<Value>>,
+/// A row of a table, which knows the table's columns.
+pub(super) trait Row: Sized + 'static {
+    const COLUMNS: &'static [Column<Self>];
 }
 
-#[derive(Debug, Serialize)]
-struct Head {
-    name: &'static str,
-    kind: Kind,
+/// Rows of one kind, ready to be sent.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Table {
+    pub(crate) columns: Vec<Head>,
+    /// Texts, whole numbers and nulls.
+    pub(crate) rows: Vec<Vec<Value>>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Head {
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
 }
 
 impl Table {
-    pub(super) fn new<R>(columns: &[Column<R>], rows: &[R]) -> Self {
+    /// The table that these rows are of.
+    #[expect(private_bounds, reason = "only rows of this module are rows")]
+    pub(crate) fn of<R: Row>(rows: &[R]) -> Self {
+        Self::new(R::COLUMNS, rows)
+    }
+
+    fn new<R>(columns: &[Column<R>], rows: &[R]) -> Self {
         Self {
             columns: columns.iter().map(|(name, kind, _)| Head { name, kind: *kind }).collect(),
             rows: rows.iter().map(|row| columns.iter().map(|(_, _, cell)| cell(row)).collect()).collect(),

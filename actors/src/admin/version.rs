@@ -1,6 +1,6 @@
 //! `show version`: which program this is, and since when it runs.
 
-use super::table::{Column, Kind, millis};
+use super::table::{Column, Kind, Row, millis};
 use std::time::Duration;
 
 /// The program.
@@ -12,9 +12,11 @@ pub(crate) struct VersionRow {
     pub(crate) uptime: Duration,
 }
 
-pub(super) const COLUMNS: &[Column<VersionRow>] = &[
-    ("program", Kind::Text, |_| "tdsbouncer".into()),
-    ("version", Kind::Text, |row| row.version.into()),
-    ("pid", Kind::Number, |_| std::process::id().into()),
-    ("uptime", Kind::DurationMs, |row| millis(row.uptime)),
-];
+impl Row for VersionRow {
+    const COLUMNS: &'static [Column<Self>] = &[
+        ("program", Kind::Text, |_| "tdsbouncer".into()),
+        ("version", Kind::Text, |row| row.version.into()),
+        ("pid", Kind::Number, |_| std::process::id().into()),
+        ("uptime", Kind::DurationMs, |row| millis(row.uptime)),
+    ];
+}

@@ -15,14 +15,14 @@ use tracing::{debug, info, warn};
 use super::dial::{DialError, Dialled, dial};
 use super::errand;
 use super::key::{LoginTemplate, SubPool};
-use super::pool::{Action, Pool, Room, Want};
+use super::pool::{Action, Pool, Room, SubPoolCounts, Waiting, Want};
 use super::recall::{Recall, RecallLevel, RecallReason};
 use super::reset::{ResetError, reset};
 use super::server_conn::{ServerConnId, Wear};
 use super::slots::SlotPermit;
 use super::state::{ConnState, Wish};
 use super::{BucketHandle, Lease, ServerConn};
-use crate::admin::ServerRow;
+use crate::admin::{PoolRow, ServerRow, WaiterRow};
 use crate::error::AcquireError;
 use crate::policy::BackOff;
 use crate::wire::IdleCheck;
@@ -58,6 +58,11 @@ pub(crate) enum BucketMsg {
         reply: RpcReplyPort<Result<SlotPermit, AcquireError>>,
     },
     List(RpcReplyPort<Vec<ServerRow>>),
+    Pools(RpcReplyPort<(Vec<PoolRow>, Vec<WaiterRow>)>),
+    Close {
+        id: u64,
+        reply: RpcReplyPort<bool>,
+    },
     Drain,
     // happened
     Return {
@@ -74,6 +79,12 @@ pub(crate) enum BucketMsg {
     },
     SlotFreed,
     QuotaChanged,
+    /// An operator or a reload said something: it stands in the bucket's settings and standing.
+    StandingChanged,
+    /// A pause that began then is over.
+    Resumed {
+        since: Instant,
+    },
     Tick,
 }
 
@@ -140,8 +151,10 @@ pub(crate) struct BucketState {
 
 /// A connection that was lent, as the admin view shows it, and how it is asked back.
 struct Lent {
+    key: SubPool,
     row: ServerRow,
     recall: Arc<Recall>,
+    opened: Instant,
     since: Instant,
 }
 
@@ -181,14 +194,14 @@ impl Actor for BucketActor {
         state: &mut BucketState,
     ) -> Result<(), ActorProcessingErr> {
         let shared = state.handle.shared();
-        shared.coordinator.want(&state.handle, shared.settings.max_connections);
+        shared.coordinator.want(&state.handle, state.handle.settings().max_connections);
         myself.send_interval(TICK, || BucketMsg::Tick);
         Ok(())
     }
 
     async fn handle(
         &self,
-        _: ActorRef<BucketMsg>,
+        myself: ActorRef<BucketMsg>,
         message: BucketMsg,
         state: &mut BucketState,
     ) -> Result<(), ActorProcessingErr> {
@@ -204,13 +217,23 @@ impl Actor for BucketActor {
                 state.queue(template, Want::Slot, since, deadline, Waiter::Slot(reply));
             }
             BucketMsg::List(reply) => drop(reply.send(state.list())),
+            BucketMsg::Pools(reply) => drop(reply.send((state.pool_rows(), state.waiter_rows()))),
+            BucketMsg::Close { id, reply } => {
+                let closed = state.close(id);
+                drop(reply.send(closed));
+            }
             BucketMsg::Drain => state.drain(),
             BucketMsg::Return { conn, wear } => state.take_back(conn, wear),
             BucketMsg::Dialled { key, outcome } => state.dialled(&key, outcome),
             BucketMsg::Reset { conn, outcome } => state.was_reset(conn, outcome),
             BucketMsg::QuotaChanged => state.shrink(),
             BucketMsg::SlotFreed => {}
+            BucketMsg::StandingChanged => state.close_what_must_go(),
+            BucketMsg::Resumed { since } => state.resumed(since),
             BucketMsg::Tick => state.tick(),
+        }
+        if state.handle.is_gone() {
+            myself.stop(None);
         }
         state.proceed();
         Ok(())
@@ -264,7 +287,7 @@ impl BucketState {
         if self.draining {
             return waiter.refuse(AcquireError::Draining);
         }
-        if let Some(error) = self.server_is_down() {
+        if let Some(error) = self.paused_too_long().or_else(|| self.server_is_down()) {
             return waiter.refuse(error);
         }
         let ticket = self.pool.enqueue(SubPool(template), want, since, deadline, waiter);
@@ -287,10 +310,54 @@ impl BucketState {
         }
     }
 
+    /// A pause is a delay; one that lasts is a refusal.
+    fn paused_too_long(&self) -> Option<AcquireError> {
+        let paused = self.handle.shared().standing.paused()?.elapsed();
+        let limit = self.handle.settings().pause_timeout;
+        (paused >= limit).then(|| AcquireError::Paused { bucket: self.handle.name().clone(), paused })
+    }
+
+    fn is_paused(&self) -> bool {
+        self.handle.shared().standing.paused().is_some()
+    }
+
+    /// Idle connections that a pause, a reconnect or a retirement has no use for are closed, lent ones asked back.
+    fn close_what_must_go(&mut self) {
+        let handle = self.handle.clone();
+        let standing = &handle.shared().standing;
+        let paused = standing.paused().is_some();
+        let all = paused || standing.is_retired();
+        drop(self.pool.retire(|conn, _| all || !standing.is_fresh(conn.opened)));
+        for lent in self.lent.values() {
+            if paused {
+                lent.recall.raise(RecallLevel::WhenClean, RecallReason::Paused);
+            } else if !standing.is_fresh(lent.opened) {
+                lent.recall.raise(RecallLevel::WhenClean, RecallReason::Reconnect);
+            }
+        }
+    }
+
+    /// An operator wants this connection closed, whatever runs on it.
+    fn close(&mut self, id: u64) -> bool {
+        if let Some(lent) = self.lent.get(&ServerConnId(id)) {
+            lent.recall.raise(RecallLevel::Now, RecallReason::Killed);
+            return true;
+        }
+        !self.pool.retire(|conn, _| conn.id.0 == id).is_empty()
+    }
+
+    /// The time that a pause took from the waiters is given back to them, and the server is as good as new.
+    fn resumed(&mut self, since: Instant) {
+        self.pool.postpone(since, Instant::now());
+        self.lent.values().for_each(|lent| lent.recall.withdraw(RecallReason::Paused));
+        self.failures = 0;
+        self.backed_off_until = None;
+    }
+
     /// While the last dial failed and nothing is open that could come home, waiting is pointless.
     fn server_is_down(&self) -> Option<AcquireError> {
         let backed_off = self.backed_off_until.is_some_and(|until| Instant::now() < until);
-        let down = backed_off && self.handle.shared().slots.used() == 0;
+        let down = backed_off && self.handle.shared().slots.used() == 0 && !self.is_paused();
         down.then(|| self.unreachable())
     }
 
@@ -310,7 +377,15 @@ impl BucketState {
     }
 
     fn expire(&mut self) {
-        let settings = Arc::clone(self.handle.settings());
+        if let Some(error) = self.paused_too_long() {
+            for waiter in self.pool.leave_where(|_, _, _| true) {
+                waiter.refuse(error.clone());
+            }
+        }
+        if self.is_paused() {
+            return;
+        }
+        let settings = self.handle.settings();
         for expired in self.pool.expire(Instant::now()) {
             expired.token.refuse(AcquireError::Timeout {
                 bucket: settings.name.clone(),
@@ -322,10 +397,12 @@ impl BucketState {
     }
 
     fn carry_out_plan(&mut self) {
-        if self.pool.waiting() == 0 {
+        if self.pool.waiting() == 0 || self.is_paused() {
             return;
         }
         let now = Instant::now();
+        let handle = self.handle.clone();
+        let fresh = |conn: &ServerConn| handle.shared().standing.is_fresh(conn.opened);
         if self.backed_off_until.is_some_and(|until| now >= until) {
             self.backed_off_until = None;
         }
@@ -341,7 +418,7 @@ impl BucketState {
                 now,
                 Waiter::is_gone,
                 |waiter, conn| waiter.distance(conn),
-                |conn| is_usable(conn, now),
+                |conn| fresh(conn) && is_usable(conn, now),
             );
             let mut again = false;
             for action in actions {
@@ -387,9 +464,10 @@ impl BucketState {
         conn.uses += 1;
         self.handle.shared().counts.leased.fetch_add(1, Ordering::Relaxed);
         self.handle.shared().metrics.leases.inc();
+        let key = SubPool(Arc::clone(&conn.template));
         let row = conn.row(self.handle.name(), "leased");
         let recall = Arc::clone(conn.recall());
-        self.lent.insert(conn.id, Lent { row, recall, since: Instant::now() });
+        self.lent.insert(conn.id, Lent { key, row, recall, opened: conn.opened, since: Instant::now() });
         // If the borrower is gone in this very moment, the lease comes home untouched as it is dropped.
         drop(reply.send(Ok(Lease::new(conn, self.handle.clone()))));
     }
@@ -436,15 +514,26 @@ impl BucketState {
                 let conn = self.with_expiry(dialled.conn);
                 self.put_idle(key.clone(), conn);
             }
+            Err(error) if self.is_paused() => {
+                shared.metrics.dial_failed(error.label());
+                info!(bucket = %self.handle.name(), %error, "no server connection while paused");
+            }
             // Clients did nothing wrong, and must not read about a login that is not theirs.
             Err(DialError::Refused { messages })
                 if matches!(self.handle.settings().auth, BucketAuth::Service { .. }) =>
             {
                 warn!(bucket = %self.handle.name(), ?messages, "the server refused the service login");
+                shared.metrics.dial_failed("login_refused");
                 self.dial_failed("it refuses the bucket's service login");
             }
-            Err(DialError::Refused { messages }) => self.refused(key, messages),
-            Err(error) => self.dial_failed(&error.to_string()),
+            Err(DialError::Refused { messages }) => {
+                shared.metrics.dial_failed("login_refused");
+                self.refused(key, messages);
+            }
+            Err(error) => {
+                shared.metrics.dial_failed(error.label());
+                self.dial_failed(&error.to_string());
+            }
         }
     }
 
@@ -465,7 +554,7 @@ impl BucketState {
     fn refused(&mut self, key: &SubPool, messages: Vec<tds::server_message::ServerMessage>) {
         let shared = self.handle.shared();
         let numbers: Vec<i32> = messages.iter().map(|message| message.number).collect();
-        info!(bucket = %shared.settings.name, user = %key.0.key.user, ?numbers, "the server refused a login");
+        info!(bucket = %self.handle.name(), user = %key.0.key.user, ?numbers, "the server refused a login");
         shared.verified.forget_principal(&key.0.key.user);
         let error = AcquireError::Refused(messages);
         for waiter in self.pool.leave_where(|of, want, _| of == key && want != Want::Slot) {
@@ -475,7 +564,7 @@ impl BucketState {
 
     /// The server cannot be reached: back off. Whoever nothing can serve before the next attempt is told so.
     fn dial_failed(&mut self, why: &str) {
-        let settings = Arc::clone(self.handle.settings());
+        let settings = self.handle.settings();
         let back_off =
             BackOff { first: settings.reconnect_backoff.min, most: settings.reconnect_backoff.max };
         let pause = back_off.delay(self.failures);
@@ -494,7 +583,7 @@ impl BucketState {
 
     fn errand_crashed(&mut self, errand: &Errand, why: &str) {
         warn!(bucket = %self.handle.name(), why, "an errand crashed");
-        self.handle.shared().metrics.crash("errand");
+        self.handle.shared().metrics.crash("errand", self.handle.name().as_str(), why);
         match errand {
             Errand::Dial(key) => {
                 self.pool.dial_ended(key);
@@ -509,8 +598,10 @@ impl BucketState {
         self.lent.remove(&conn.id);
         let recalled = conn.recall().level() > RecallLevel::None;
         let over_quota = self.handle.shared().slots.used() > self.handle.shared().slots.quota();
-        if self.draining || over_quota || recalled || wear == Wear::Tainted || conn.is_expired(Instant::now())
-        {
+        let standing = &self.handle.shared().standing;
+        let stale = standing.paused().is_some() || standing.is_retired() || !standing.is_fresh(conn.opened);
+        let unwanted = self.draining || over_quota || recalled || stale || conn.is_expired(Instant::now());
+        if unwanted || wear == Wear::Tainted {
             debug!(bucket = %self.handle.name(), conn = %conn.id, ?wear, "closed as it came home");
             drop(conn);
             return self.shrink_on();
@@ -583,7 +674,7 @@ impl BucketState {
         self.pool.reset_ended(&key);
         self.handle.shared().metrics.reset(outcome.is_ok());
         match outcome {
-            Ok(()) if !self.draining => {
+            Ok(()) if !self.draining && !self.is_paused() => {
                 conn.state = ConnState::default();
                 self.put_idle(key, conn);
             }
@@ -596,6 +687,10 @@ impl BucketState {
         if let Some(link) = conn.link() {
             link.shrink();
         }
+        if self.is_paused() {
+            // Opened for nobody: it came while the pause began.
+            return;
+        }
         self.pool.put_idle(key, conn, Instant::now());
     }
 
@@ -603,7 +698,7 @@ impl BucketState {
     fn tick(&mut self) {
         let now = Instant::now();
         drop(self.pool.leave_where(|_, _, waiter| waiter.is_gone()));
-        let settings = Arc::clone(self.handle.settings());
+        let settings = self.handle.settings();
         let mut may_go = self.pool.idle().saturating_sub(settings.min_idle as usize);
         let retired = self.pool.retire(|conn, since| {
             if !is_usable(conn, now) {
@@ -627,7 +722,8 @@ impl BucketState {
 
     fn keep_warm(&mut self, now: Instant) {
         let backed_off = self.backed_off_until.is_some_and(|until| now < until);
-        if self.draining || backed_off || self.pool.waiting() > 0 {
+        let idle_wanted = !self.is_paused() && !self.handle.shared().standing.is_retired();
+        if self.draining || backed_off || !idle_wanted || self.pool.waiting() > 0 {
             return;
         }
         let missing = (self.handle.settings().min_idle as usize).saturating_sub(self.pool.idle_or_opening());
@@ -683,6 +779,51 @@ impl BucketState {
             ServerRow { idle_for, ..conn.row(name, "idle") }
         });
         idle.chain(self.lent.values().map(|lent| lent.row.clone())).collect()
+    }
+
+    fn pool_rows(&self) -> Vec<PoolRow> {
+        let mut counts: HashMap<&SubPool, (SubPoolCounts, usize)> = HashMap::new();
+        for (key, pool) in self.pool.each_sub_pool() {
+            counts.entry(key).or_default().0 = pool;
+        }
+        for lent in self.lent.values() {
+            counts.entry(&lent.key).or_default().1 += 1;
+        }
+        let mut waiting: HashMap<&SubPool, usize> = HashMap::new();
+        for waiter in self.pool.each_waiter() {
+            *waiting.entry(waiter.key).or_default() += 1;
+        }
+        let row = |(key, (pool, leased)): (&SubPool, (SubPoolCounts, usize))| PoolRow {
+            bucket: self.handle.name().to_string(),
+            user: key.0.login.user_name.clone(),
+            database: key.0.database.clone(),
+            tds: key.0.login.tds_version.to_string(),
+            idle: pool.idle,
+            opening: pool.opening,
+            resetting: pool.resetting,
+            leased,
+            waiting: waiting.get(key).copied().unwrap_or(0),
+        };
+        counts.into_iter().map(row).collect()
+    }
+
+    fn waiter_rows(&self) -> Vec<WaiterRow> {
+        let (bucket, now) = (self.handle.name().to_string(), Instant::now());
+        let row = |(place, waiter): (usize, Waiting<'_, SubPool>)| WaiterRow {
+            bucket: bucket.clone(),
+            place: place + 1,
+            user: waiter.key.0.login.user_name.clone(),
+            database: waiter.key.0.database.clone(),
+            application: waiter.key.0.application.clone(),
+            wants: match waiter.want {
+                Want::Borrow => "connection",
+                Want::Verify => "login",
+                Want::Slot => "own connection",
+            },
+            waiting_for: now.saturating_duration_since(waiter.since),
+            time_left: (!self.is_paused()).then(|| waiter.deadline.saturating_duration_since(now)),
+        };
+        self.pool.each_waiter().enumerate().map(row).collect()
     }
 }
 

@@ -69,6 +69,22 @@ pub(crate) enum DialError {
     NoMars,
 }
 
+impl DialError {
+    /// One word for the label in metrics.
+    pub(crate) fn label(&self) -> &'static str {
+        match self {
+            Self::Connect { .. } => "connect",
+            Self::ConnectTimeout { .. } => "connect_timeout",
+            Self::LoginTimeout { .. } => "login_timeout",
+            Self::Io(_) | Self::Closed => "closed",
+            Self::Tls(_) | Self::Certificates(_) => "tls",
+            Self::Refused { .. } => "login_refused",
+            Self::Handshake(_) | Self::Response(_) | Self::Unexpected | Self::NoMars => "protocol",
+            Self::RoutedInCircles => "routing",
+        }
+    }
+}
+
 fn first_text(messages: &[ServerMessage]) -> String {
     messages
         .first()
@@ -174,7 +190,7 @@ pub(crate) async fn open_connection(
     mars: bool,
 ) -> Result<Message, DialError> {
     let settings = bucket.settings();
-    let socket = connect(settings, target).await?;
+    let socket = connect(&settings, target).await?;
     occupied.connected(Link::new(Socket::Tcp(socket)));
     let link = occupied.link().ok_or(DialError::Closed)?;
     match tokio::time::timeout(settings.login_timeout, log_in(bucket, link, template, &target.0, mars)).await
@@ -229,7 +245,7 @@ async fn log_in(
                 }
             }
             ConnectStep::StartTls(framing) => {
-                link.start_tls(bucket.shared().tls.role(settings, host)?, framing).await?;
+                link.start_tls(bucket.tls().role(&settings, host)?, framing).await?;
                 connect = connect.tls_established()?;
             }
             ConnectStep::EndTls => link.end_tls(),

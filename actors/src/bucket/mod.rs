@@ -2,6 +2,7 @@
 
 mod actor;
 mod dial;
+mod directory;
 mod errand;
 pub(crate) mod key;
 mod pool;
@@ -11,6 +12,7 @@ mod recall_test;
 mod reset;
 mod server_conn;
 mod slots;
+mod standing;
 pub(crate) mod state;
 mod supervisor;
 
@@ -18,7 +20,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use ractor::ActorRef;
 use ractor::rpc::CallResult;
 use tds::login_response::LoginResponse;
@@ -28,34 +30,43 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 pub(crate) use dial::{DialError, TlsConnector, open_connection};
+pub(crate) use directory::Directory;
 pub(crate) use server_conn::{Lease, Occupied, ServerConn};
 pub(crate) use supervisor::BucketSupervisor;
 
-use crate::admin::ServerRow;
+use crate::admin::{PoolRow, ServerRow, WaiterRow};
 use crate::auth::VerifiedLogins;
 use crate::coordinator::CoordinatorHandle;
-use crate::error::AcquireError;
+use crate::error::{AcquireError, SessionError};
 use crate::metrics::BucketMetrics;
 use actor::BucketMsg;
 use key::{LoginTemplate, PoolKey};
 use server_conn::Wear;
 use slots::{OnFree, SlotPermit, Slots};
+use standing::Standing;
 use state::Wish;
 
 /// How long a waiter stays with a bucket that does not answer at all, beyond the deadline it gave the bucket.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// How long an operator waits for a bucket that does not answer.
+const ADMIN_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The logins that the bucket's server accepted, with its answers.
 pub(crate) type Verified = VerifiedLogins<PoolKey, LoginResponse>;
 
 /// What of a bucket outlives its actor: held by `main`'s directory and by everybody who talks to the bucket.
 pub(crate) struct BucketShared {
-    pub(crate) settings: Arc<Bucket>,
+    name: BucketName,
+    /// As the configuration in force has them, or an operator since.
+    settings: ArcSwap<Bucket>,
     pub(crate) slots: Arc<Slots>,
     pub(crate) verified: Verified,
     pub(crate) metrics: BucketMetrics,
     pub(crate) counts: Counts,
-    pub(crate) tls: TlsConnector,
+    tls: ArcSwap<TlsConnector>,
+    /// What operators want of it now.
+    pub(crate) standing: Standing,
     pub(crate) coordinator: CoordinatorHandle,
     /// What is known of procedures by their names.
     pub(crate) procedures: Arc<Procedures>,
@@ -112,12 +123,14 @@ impl BucketHandle {
         let procedures = Arc::new(procedures_of(&parts.settings));
         Self(Arc::new(BucketShared {
             procedures,
-            settings: parts.settings,
+            name: parts.settings.name.clone(),
+            settings: ArcSwap::new(parts.settings),
+            standing: Standing::default(),
             slots: Arc::default(),
             verified: parts.verified,
             metrics: parts.metrics,
             counts: Counts::default(),
-            tls: parts.tls,
+            tls: ArcSwap::from_pointee(parts.tls),
             coordinator: parts.coordinator,
             last_error: Mutex::default(),
             clients: AtomicUsize::new(0),
@@ -128,11 +141,83 @@ impl BucketHandle {
     }
 
     pub(crate) fn name(&self) -> &BucketName {
-        &self.0.settings.name
+        &self.0.name
     }
 
-    pub(crate) fn settings(&self) -> &Arc<Bucket> {
-        &self.0.settings
+    /// The settings of this moment: a reload may put others in their place.
+    pub(crate) fn settings(&self) -> Arc<Bucket> {
+        self.0.settings.load_full()
+    }
+
+    /// Puts other settings in force. Server connections that were opened by settings that no longer hold are
+    /// replaced as they come home.
+    pub(crate) fn apply(&self, settings: Arc<Bucket>, tls: Option<TlsConnector>) {
+        debug_assert_eq!(settings.name, self.0.name, "a bucket keeps its name");
+        let before = self.0.settings.swap(Arc::clone(&settings));
+        if let Some(tls) = tls {
+            self.0.tls.store(Arc::new(tls));
+        }
+        let elsewhere = before.host != settings.host
+            || before.port != settings.port
+            || before.server_tls != settings.server_tls
+            || before.keepalive != settings.keepalive;
+        if elsewhere {
+            self.reconnect();
+        }
+        self.0.coordinator.want(self, settings.max_connections);
+        self.tell(BucketMsg::StandingChanged);
+    }
+
+    /// Another limit, until the next reload says otherwise.
+    pub(crate) fn set_max_connections(&self, max_connections: u32) {
+        let settings = Bucket { max_connections, ..(*self.settings()).clone() };
+        self.apply(Arc::new(settings), None);
+    }
+
+    /// No server connection is lent any more, and those that come home are closed: the server may be restarted.
+    /// Who asks for one waits. False if it was so before.
+    pub(crate) fn pause(&self) -> bool {
+        let changed = self.0.standing.pause(Instant::now());
+        self.tell(BucketMsg::StandingChanged);
+        changed
+    }
+
+    /// The end of a pause: whoever waits is served.
+    pub(crate) fn resume(&self) -> bool {
+        let pause = self.0.standing.resume(Instant::now());
+        if let Some(since) = pause {
+            self.tell(BucketMsg::Resumed { since });
+        }
+        pause.is_some()
+    }
+
+    /// Every server connection is closed as soon as nobody uses it, and new ones take their places.
+    pub(crate) fn reconnect(&self) {
+        self.0.standing.reconnect(Instant::now());
+        self.tell(BucketMsg::StandingChanged);
+    }
+
+    /// Closes one server connection, whatever runs on it. False if it is not this bucket's.
+    pub(crate) async fn close(&self, id: u64) -> bool {
+        let Some(actor) = self.0.actor.load_full() else { return false };
+        let ask = |reply| BucketMsg::Close { id, reply };
+        matches!(actor.call(ask, Some(ADMIN_PATIENCE)).await, Ok(CallResult::Success(true)))
+    }
+
+    /// It is no longer in the configuration: its clients may go on, nobody new comes in, and its actor ends with the
+    /// last of them.
+    pub(crate) fn retire(&self) {
+        self.0.standing.retire();
+        self.tell(BucketMsg::StandingChanged);
+    }
+
+    /// Retired, and nobody and nothing is left of it.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.0.standing.is_retired() && self.clients() == 0 && self.0.slots.used() == 0
+    }
+
+    pub(crate) fn tls(&self) -> Arc<TlsConnector> {
+        self.0.tls.load_full()
     }
 
     pub(crate) fn shared(&self) -> &BucketShared {
@@ -206,15 +291,23 @@ impl BucketHandle {
                 arrived.await;
             }
         };
-        match tokio::time::timeout_at(deadline + GRACE, asking).await {
-            Ok(answer) => answer,
-            Err(_) => Err(AcquireError::Timeout {
-                bucket: self.name().clone(),
-                waited: since.elapsed(),
-                ahead: self.0.counts.waiting.load(Ordering::Relaxed),
-                max_connections: self.0.settings.max_connections,
-            }),
+        tokio::pin!(asking);
+        loop {
+            // The time of a pause does not count: it is bounded by itself.
+            let patience = deadline + GRACE + self.0.standing.paused_since(since, Instant::now());
+            match tokio::time::timeout_at(patience, &mut asking).await {
+                Ok(answer) => return answer,
+                Err(_)
+                    if self.0.standing.paused_since(since, Instant::now()) > patience - deadline - GRACE => {}
+                Err(_) => break,
+            }
         }
+        Err(AcquireError::Timeout {
+            bucket: self.name().clone(),
+            waited: since.elapsed(),
+            ahead: self.0.counts.waiting.load(Ordering::Relaxed),
+            max_connections: self.settings().max_connections,
+        })
     }
 
     fn give_back(&self, conn: Box<ServerConn>, wear: Wear) {
@@ -236,9 +329,18 @@ impl BucketHandle {
     /// Each server connection that the bucket knows, for the admin view.
     pub(crate) async fn servers(&self) -> Vec<ServerRow> {
         let Some(actor) = self.0.actor.load_full() else { return Vec::new() };
-        match actor.call(BucketMsg::List, Some(Duration::from_secs(2))).await {
+        match actor.call(BucketMsg::List, Some(ADMIN_PATIENCE)).await {
             Ok(CallResult::Success(rows)) => rows,
             _ => Vec::new(),
+        }
+    }
+
+    /// Each sub-pool, and each waiter in its order, for the admin view.
+    pub(crate) async fn pools(&self) -> (Vec<PoolRow>, Vec<WaiterRow>) {
+        let Some(actor) = self.0.actor.load_full() else { return Default::default() };
+        match actor.call(BucketMsg::Pools, Some(ADMIN_PATIENCE)).await {
+            Ok(CallResult::Success(rows)) => rows,
+            _ => Default::default(),
         }
     }
 
@@ -271,20 +373,26 @@ impl BucketHandle {
 
     /// One word for health and the admin view.
     pub(crate) fn state(&self) -> &'static str {
-        match (self.is_resting(), self.0.failure()) {
-            (true, _) => "resting",
-            (false, Some(_)) => "unreachable",
-            (false, None) => "ok",
+        match (self.0.standing.word(), self.is_resting(), self.0.failure()) {
+            (Some(word), _, _) => word,
+            (None, true, _) => "resting",
+            (None, false, Some(_)) => "unreachable",
+            (None, false, None) => "ok",
         }
     }
 
-    /// Admits one more client to this bucket, if its limit allows.
-    pub(crate) fn admit(&self) -> Result<BucketClient, usize> {
-        let limit = self.0.settings.max_clients.unwrap_or(usize::MAX);
-        self.0
-            .clients
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < limit).then_some(n + 1))
-            .map(|_| BucketClient(self.clone()))
+    /// Admits one more client to this bucket, if its limit and its operator allow.
+    pub(crate) fn admit(&self) -> Result<BucketClient, SessionError> {
+        if self.0.standing.is_closed() {
+            return Err(AcquireError::Disabled { bucket: self.name().clone() }.into());
+        }
+        let limit = self.settings().max_clients.unwrap_or(usize::MAX);
+        let admitted = (self.0.clients)
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < limit).then_some(n + 1));
+        match admitted {
+            Ok(_) => Ok(BucketClient(self.clone())),
+            Err(clients) => Err(SessionError::TooManyBucketClients { bucket: self.name().clone(), clients }),
+        }
     }
 
     /// Clients that are logged in.

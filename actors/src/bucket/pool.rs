@@ -87,6 +87,23 @@ pub(crate) struct Room {
     pub(crate) may_dial: bool,
 }
 
+/// What a sub-pool has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SubPoolCounts {
+    pub(crate) idle: usize,
+    pub(crate) opening: usize,
+    pub(crate) resetting: usize,
+}
+
+/// A waiter, as it is shown.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waiting<'a, K> {
+    pub(crate) key: &'a K,
+    pub(crate) want: Want,
+    pub(crate) since: Instant,
+    pub(crate) deadline: Instant,
+}
+
 /// Why a waiter was not queued.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct QueueFull {
@@ -258,6 +275,33 @@ impl<K: Clone + Eq + Hash, C, W> Pool<K, C, W> {
     /// Each idle connection, for the admin view.
     pub(crate) fn each_idle(&self) -> impl Iterator<Item = (&C, Instant)> {
         self.sub_pools.values().flat_map(|pool| pool.idle.iter().map(|idle| (&idle.conn, idle.since)))
+    }
+
+    /// What each sub-pool has, for the admin view.
+    pub(crate) fn each_sub_pool(&self) -> impl Iterator<Item = (&K, SubPoolCounts)> {
+        self.sub_pools.iter().map(|(key, pool)| {
+            let (opening, resetting) = (pool.opening as usize, pool.resetting as usize);
+            (key, SubPoolCounts { idle: pool.idle.len(), opening, resetting })
+        })
+    }
+
+    /// Each waiter in its order, for the admin view.
+    pub(crate) fn each_waiter(&self) -> impl Iterator<Item = Waiting<'_, K>> {
+        self.waiters.iter().map(|((since, _), waiter)| Waiting {
+            key: &waiter.key,
+            want: waiter.want,
+            since: *since,
+            deadline: waiter.deadline,
+        })
+    }
+
+    /// A pause that began at `paused` is over `now`: what it took from each waiter's time is given back.
+    pub(crate) fn postpone(&mut self, paused: Instant, now: Instant) {
+        self.deadlines.clear();
+        for (ticket, waiter) in &mut self.waiters {
+            waiter.deadline += now.saturating_duration_since(ticket.0.max(paused));
+            self.deadlines.insert((waiter.deadline, ticket.1), *ticket);
+        }
     }
 
     /// Decides what happens next. A waiter that is `gone` is dropped; an idle connection that is not `usable` is

@@ -30,6 +30,11 @@ impl CoordinatorHandle {
         }
     }
 
+    /// What kind of coordinator this is and how it is, for the admin view.
+    pub(crate) fn describe(&self) -> (&'static str, String) {
+        ("local", if self.0.load().is_some() { "ok" } else { "away" }.to_owned())
+    }
+
     /// The supervisor started the actor, anew perhaps.
     pub(crate) fn started(&self, actor: ActorRef<CoordinatorMsg>) {
         self.0.store(Some(Arc::new(actor)));

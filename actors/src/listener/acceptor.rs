@@ -75,7 +75,7 @@ impl AcceptorArgs {
             };
             let (id, admission) = self.doors.table.admit();
             if admission == Admission::Refused {
-                self.doors.context.metrics.refused();
+                self.doors.metrics.refused();
                 debug!(%peer, "far too many clients: closed");
                 continue;
             }
@@ -85,7 +85,7 @@ impl AcceptorArgs {
             let surplus = admission == Admission::Surplus;
             let conn =
                 ClientConn::new(id, Socket::Tcp(stream), peer, Arc::clone(listener), Some(place), surplus);
-            self.doors.context.metrics.accepted();
+            self.doors.metrics.accepted();
             self.doors.table.insert(conn);
             self.doors.shards[self.doors.table.shard_of(id)].accepted(id);
         }
@@ -93,7 +93,7 @@ impl AcceptorArgs {
 
     fn prepare(&self, stream: &TcpStream) -> std::io::Result<()> {
         stream.set_nodelay(true)?;
-        let times = self.doors.context.config.timeouts.client_keepalive;
+        let times = self.doors.context().config.timeouts.client_keepalive;
         let keepalive =
             TcpKeepalive::new().with_time(times.idle).with_interval(times.interval).with_retries(times.count);
         SockRef::from(stream).set_tcp_keepalive(&keepalive)

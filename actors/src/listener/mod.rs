@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::net::Shutdown;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use socket2::SockRef;
 use tokio::net::TcpListener;
@@ -16,6 +17,7 @@ use tracing::{error, warn};
 
 pub(crate) use shard::ShardHandle;
 
+use crate::metrics::Metrics;
 use crate::policy::{self, CrashLog};
 use crate::session::context::SessionContext;
 use crate::session::table::SessionTable;
@@ -28,7 +30,9 @@ pub(crate) struct Doors {
     pub(crate) sockets: Vec<(Arc<Listener>, Arc<TcpListener>)>,
     pub(crate) table: Arc<SessionTable>,
     pub(crate) shards: Vec<ShardHandle>,
-    pub(crate) context: Arc<SessionContext>,
+    /// What sessions need; a reload puts another one in its place, for those that begin then.
+    pub(crate) context: ArcSwap<SessionContext>,
+    pub(crate) metrics: Arc<Metrics>,
     /// Places for clients that are still logging in.
     pub(crate) handshakes: Arc<Semaphore>,
     /// True once no more clients are wanted.
@@ -44,6 +48,11 @@ impl Doors {
                 warn!(listener = listener.name, %error, "cannot stop listening");
             }
         }
+    }
+
+    /// What a session that begins now needs.
+    pub(crate) fn context(&self) -> Arc<SessionContext> {
+        self.context.load_full()
     }
 }
 
@@ -130,11 +139,7 @@ impl ListenerState {
         myself: &ActorRef<ListenerMsg>,
         shard: usize,
     ) -> Result<(), ActorProcessingErr> {
-        let args = ShardArgs {
-            index: shard,
-            table: Arc::clone(&self.doors.table),
-            context: Arc::clone(&self.doors.context),
-        };
+        let args = ShardArgs { index: shard, doors: Arc::clone(&self.doors) };
         let (actor, _) = Actor::spawn_linked(None, Shard, args, myself.get_cell()).await?;
         self.children.insert(actor.get_id(), Child::Shard(shard));
         self.doors.shards[shard].started(actor);
@@ -167,11 +172,11 @@ impl ListenerState {
         }
         match child {
             Child::Shard(shard) => {
-                self.doors.context.metrics.crash("shard");
+                self.doors.metrics.crash("shard", &shard.to_string(), why);
                 self.start_shard(myself, shard).await
             }
             Child::Acceptor(socket) => {
-                self.doors.context.metrics.crash("acceptor");
+                self.doors.metrics.crash("acceptor", &socket.to_string(), why);
                 self.start_acceptor(myself, socket).await
             }
         }

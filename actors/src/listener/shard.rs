@@ -8,9 +8,8 @@ use arc_swap::ArcSwapOption;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, ActorRuntime, SupervisionEvent};
 use tracing::warn;
 
+use super::Doors;
 use crate::session::client_conn::{ClientConn, SessionId};
-use crate::session::context::SessionContext;
-use crate::session::table::SessionTable;
 use crate::session::{Serve, Session, SessionArgs};
 
 /// Sent by acceptors: one for each client they let in, bounded by the limit on clients.
@@ -45,8 +44,7 @@ pub(crate) struct Shard;
 
 pub(crate) struct ShardArgs {
     pub(crate) index: usize,
-    pub(crate) table: Arc<SessionTable>,
-    pub(crate) context: Arc<SessionContext>,
+    pub(crate) doors: Arc<Doors>,
 }
 
 pub(crate) struct ShardState {
@@ -103,14 +101,14 @@ impl ShardState {
         if self.served.contains_key(&id) {
             return;
         }
-        if let Some(conn) = self.args.table.find(id) {
+        if let Some(conn) = self.args.doors.table.find(id) {
             self.start(conn, false);
         }
     }
 
     /// Every client of this shard that nobody serves: its session ended with the shard before this one.
     fn adopt(&mut self) {
-        for conn in self.args.table.of_shard(self.args.index) {
+        for conn in self.args.doors.table.of_shard(self.args.index) {
             if !self.served.contains_key(&conn.id) {
                 self.start(conn, true);
             }
@@ -120,31 +118,31 @@ impl ShardState {
     fn start(&mut self, conn: Arc<ClientConn>, crashed: bool) {
         crate::crash_test::point("shard", conn.login.get().map_or("", |login| &login.template.application));
         let id = conn.id;
-        let args = SessionArgs { conn, context: Arc::clone(&self.args.context), crashed };
+        let args = SessionArgs { conn, context: self.args.doors.context(), crashed };
         let started = ActorRuntime::spawn_linked_instant(None, Session, args, self.myself.get_cell());
         match started {
             Ok((actor, _)) if actor.cast(Serve).is_ok() => {
                 self.sessions.insert(actor.get_id(), id);
                 self.served.insert(id, actor.get_id());
             }
-            _ => self.args.table.remove(id),
+            _ => self.args.doors.table.remove(id),
         }
     }
 
     fn ended(&mut self, who: ActorId) {
         if let Some(id) = self.sessions.remove(&who) {
             self.served.remove(&id);
-            self.args.table.remove(id);
+            self.args.doors.table.remove(id);
         }
     }
 
     fn crashed(&mut self, who: ActorId, why: &str) {
         let Some(id) = self.sessions.remove(&who) else { return };
         self.served.remove(&id);
-        self.args.context.metrics.crash("session");
-        if let Some(conn) = self.args.table.find(id) {
+        self.args.doors.metrics.crash("session", &id.to_string(), why);
+        if let Some(conn) = self.args.doors.table.find(id) {
             warn!(session = %id, phase = conn.checkpoint.phase().name(), why, "session crashed");
-            self.args.context.metrics.restart("session");
+            self.args.doors.metrics.restart("session");
             self.start(conn, true);
         }
     }

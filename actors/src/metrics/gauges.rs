@@ -6,7 +6,6 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -33,6 +32,8 @@ pub(crate) struct BucketGauges {
     pub(crate) waiting: usize,
     /// Logins that can be answered from memory.
     pub(crate) verified_logins: usize,
+    /// Whether an operator has paused it.
+    pub(crate) paused: bool,
     /// Whether the server could be reached when it was last needed.
     pub(crate) up: bool,
 }
@@ -44,21 +45,34 @@ pub(crate) struct SessionGauges {
     pub(crate) by_state: Vec<(&'static str, usize)>,
     /// `limits.max_clients`.
     pub(crate) max_clients: usize,
+    /// How many server connections sessions keep between requests: bucket, reason, number.
+    pub(crate) held: Vec<(String, &'static str, usize)>,
+}
+
+impl BucketGauges {
+    /// Clients for each open server connection; without any open one, as many as there are clients.
+    fn multiplex_ratio(&self) -> f64 {
+        let open = self.idle + self.leased + self.resetting;
+        #[expect(clippy::cast_precision_loss, reason = "both are far below 2^52")]
+        let ratio = self.clients as f64 / open.max(1) as f64;
+        ratio
+    }
 }
 
 type Source<T> = Box<dyn Fn() -> T + Send + Sync>;
+type PerBucket = Vec<(String, BucketGauges)>;
 type Reading = fn(&BucketGauges) -> usize;
 
 /// Who to ask.
 #[derive(Default)]
 pub(super) struct Sources {
-    buckets: Mutex<BTreeMap<String, Source<BucketGauges>>>,
+    buckets: Mutex<Option<Source<PerBucket>>>,
     sessions: Mutex<Option<Source<SessionGauges>>>,
 }
 
 impl Sources {
-    pub(super) fn watch_bucket(&self, name: &str, source: Source<BucketGauges>) {
-        lock(&self.buckets).insert(name.to_owned(), source);
+    pub(super) fn watch_buckets(&self, source: Source<PerBucket>) {
+        *lock(&self.buckets) = Some(source);
     }
 
     pub(super) fn watch_sessions(&self, source: Source<SessionGauges>) {
@@ -77,20 +91,27 @@ impl Collector for Gauges {
             let states = now.by_state.iter().map(|(state, count)| (vec![*state], *count));
             write(&mut encoder, names::SESSIONS, states)?;
             write(&mut encoder, names::MAX_CLIENTS, [(vec![], now.max_clients)].into_iter())?;
+            let held = now.held.iter().map(|(bucket, reason, count)| (vec![&**bucket, *reason], *count));
+            write(&mut encoder, names::HELD, held)?;
         }
-        let buckets: Vec<(String, BucketGauges)> =
-            lock(&self.0.buckets).iter().map(|(name, ask)| (name.clone(), ask())).collect();
-        let plain: [(Name, Reading); 6] = [
+        let buckets = lock(&self.0.buckets).as_ref().map_or_else(Vec::new, |ask| ask());
+        let plain: [(Name, Reading); 7] = [
             (names::MAX_CONNECTIONS, |now| now.max_connections),
             (names::QUOTA, |now| now.quota),
             (names::CLIENTS, |now| now.clients),
             (names::WAITING, |now| now.waiting),
             (names::VERIFIED_LOGINS, |now| now.verified_logins),
+            (names::PAUSED, |now| usize::from(now.paused)),
             (names::UP, |now| usize::from(now.up)),
         ];
         for (name, reading) in plain {
             let rows = buckets.iter().map(|(bucket, now)| (vec![&**bucket], reading(now)));
             write(&mut encoder, name, rows)?;
+        }
+        let ratios = buckets.iter().map(|(bucket, now)| (vec![&**bucket], now.multiplex_ratio()));
+        write_as(&mut encoder, names::MULTIPLEX, ratios, ConstGauge::new)?;
+        if let Some(bytes) = crate::memory::resident() {
+            write(&mut encoder, names::MEMORY, [(vec![], bytes)].into_iter())?;
         }
         let states: [(&str, Reading); 5] = [
             ("idle", |now| now.idle),
@@ -114,6 +135,18 @@ fn write<'a>(
     name: Name,
     rows: impl Iterator<Item = (Vec<&'a str>, usize)>,
 ) -> fmt::Result {
+    write_as(encoder, name, rows, |number| ConstGauge::new(i64::try_from(number).unwrap_or(i64::MAX)))
+}
+
+fn write_as<'a, T, N>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: Name,
+    rows: impl Iterator<Item = (Vec<&'a str>, T)>,
+    gauge: impl Fn(T) -> ConstGauge<N>,
+) -> fmt::Result
+where
+    ConstGauge<N>: EncodeMetric,
+{
     let mut rows = rows.peekable();
     if rows.peek().is_none() {
         return Ok(());
@@ -122,7 +155,7 @@ fn write<'a>(
     let help = format!("{}.", name.help);
     let mut family = encoder.encode_descriptor(name.name, &help, None, MetricType::Gauge)?;
     for (values, number) in rows {
-        let gauge = ConstGauge::new(i64::try_from(number).unwrap_or(i64::MAX));
+        let gauge = gauge(number);
         let labels: Labels = super::labels(name, &values);
         let encoder: MetricEncoder<'_> = family.encode_family(&labels)?;
         gauge.encode(encoder)?;

@@ -2,19 +2,25 @@
 
 mod gauges;
 mod names;
+mod requests;
 
 pub(crate) use gauges::{BucketGauges, SessionGauges};
+pub(crate) use requests::RequestMetrics;
 
+use crate::admin::CrashRow;
+use crate::crash_book::CrashBook;
 use gauges::{Gauges, Sources};
 use names::{Kind, Name};
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::exemplar::HistogramWithExemplars;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tdsbouncer_config::BucketName;
 
@@ -41,6 +47,9 @@ const ACTORS: [&str; 10] = [
 ];
 /// Errors that say that there is not enough for everybody.
 const REFUSALS: [&str; 4] = ["queue_full", "acquire_timeout", "too_many_clients", "too_many_bucket_clients"];
+/// The proxy's own time is far below that of any server.
+const FINE_TIMES: [f64; 13] =
+    [0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0];
 
 type Labels = Vec<(&'static str, Arc<str>)>;
 
@@ -55,6 +64,10 @@ pub(crate) struct Metrics {
     throttled_logins: Series<Counter>,
     crashes: Series<Counter>,
     restarts: Series<Counter>,
+    heartbeat: Gauge<f64, AtomicU64>,
+    coordinator_operations: Series<Counter>,
+    spans: Series<Counter>,
+    book: Arc<CrashBook>,
 }
 
 /// The metrics that have a bucket's name among their labels.
@@ -71,6 +84,8 @@ struct OfBuckets {
     queue_wait: Series<Histogram>,
     lease_time: Series<Histogram>,
     connect_time: Series<Histogram>,
+    dial_errors: Series<Counter>,
+    requests_more: requests::OfRequests,
 }
 
 /// One bucket's handles; cheap to clone. The public counters are for hot paths.
@@ -80,6 +95,7 @@ pub(crate) struct BucketMetrics {
     all: OfBuckets,
     /// Crashes of what works for the bucket.
     crashes: Series<Counter>,
+    book: Arc<CrashBook>,
     /// Requests passed on to the server.
     pub(crate) requests: Counter,
     /// Requests that clients broke off.
@@ -92,6 +108,8 @@ pub(crate) struct BucketMetrics {
     pub(crate) evictions: Counter,
     /// Server connections lent to sessions.
     pub(crate) leases: Counter,
+    /// What is known of each request when it ends.
+    pub(crate) work: RequestMetrics,
     queue_wait: Histogram,
     lease_time: Histogram,
 }
@@ -128,6 +146,10 @@ impl Metrics {
         for refusal in REFUSALS {
             errors.with(&[refusal]);
         }
+        let coordinator_operations = counter(names::COORDINATOR_OPERATIONS);
+        let spans = counter(names::SPANS);
+        let heartbeat = Gauge::<f64, AtomicU64>::default();
+        registry.register(names::HEARTBEAT.name, names::HEARTBEAT.help, heartbeat.clone());
         let of_buckets = OfBuckets::register(&mut registry);
         Self {
             registry,
@@ -138,17 +160,24 @@ impl Metrics {
             throttled_logins,
             crashes,
             restarts,
+            heartbeat,
+            coordinator_operations,
+            spans,
+            book: Arc::default(),
         }
     }
 
     /// The handles of one bucket; its counters appear at zero.
     pub(crate) fn bucket(&self, name: &str) -> BucketMetrics {
-        BucketMetrics::new(name, self.of_buckets.clone(), self.crashes.clone())
+        BucketMetrics::new(name, self.of_buckets.clone(), self.crashes.clone(), Arc::clone(&self.book))
     }
 
-    /// Asks `source` for the bucket's gauges at each scrape; in the place of a former source of this name.
-    pub(crate) fn watch_bucket(&self, name: &str, source: impl Fn() -> BucketGauges + Send + Sync + 'static) {
-        self.sources.watch_bucket(name, Box::new(source));
+    /// Asks `source` for the buckets' gauges at each scrape.
+    pub(crate) fn watch_buckets(
+        &self,
+        source: impl Fn() -> Vec<(String, BucketGauges)> + Send + Sync + 'static,
+    ) {
+        self.sources.watch_buckets(Box::new(source));
     }
 
     /// Asks `source` for the sessions at each scrape.
@@ -181,14 +210,38 @@ impl Metrics {
         self.errors.with(&[label]).inc();
     }
 
-    /// An actor crashed.
-    pub(crate) fn crash(&self, actor: &'static str) {
+    /// An actor crashed: what kind, which, and why.
+    pub(crate) fn crash(&self, actor: &'static str, who: &str, why: &str) {
         self.crashes.with(&[actor]).inc();
+        self.book.note(actor, who, why);
+    }
+
+    /// The last crashes.
+    pub(crate) fn last_crashes(&self) -> Vec<CrashRow> {
+        self.book.rows()
     }
 
     /// An actor was restarted.
     pub(crate) fn restart(&self, actor: &'static str) {
         self.restarts.with(&[actor]).inc();
+    }
+
+    /// This proxy just showed the coordinator that it lives.
+    pub(crate) fn beat(&self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        self.heartbeat.set(now);
+    }
+
+    /// Something was asked of the coordinator's store.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the coordinator over Redis counts by it"))]
+    pub(crate) fn coordinator_operation(&self, operation: &'static str, ok: bool) {
+        self.coordinator_operations.with(&[operation, result(ok)]).inc();
+    }
+
+    #[cfg_attr(not(test), expect(dead_code, reason = "whoever exports traces counts by it"))]
+    /// What became of spans: `exported`, `failed`, `dropped`.
+    pub(crate) fn spans(&self, result: &'static str, number: usize) {
+        self.spans.with(&[result]).inc_by(number as u64);
     }
 
     /// The answer to a scrape, of [`CONTENT_TYPE`].
@@ -209,10 +262,11 @@ impl OfBuckets {
         let (requests, attentions) = (counter(names::REQUESTS), counter(names::ATTENTIONS));
         let (bytes, leases) = (counter(names::BYTES), counter(names::LEASES));
         let (dials, resets) = (counter(names::DIALS), counter(names::RESETS));
-        let evictions = counter(names::EVICTIONS);
+        let (evictions, dial_errors) = (counter(names::EVICTIONS), counter(names::DIAL_ERRORS));
         let mut times = |name| Series::times(registry, name);
         let (queue_wait, lease_time) = (times(names::QUEUE_WAIT), times(names::LEASE_TIME));
         let connect_time = times(names::CONNECT_TIME);
+        let requests_more = requests::OfRequests::register(registry);
         Self {
             logins,
             requests,
@@ -225,12 +279,14 @@ impl OfBuckets {
             queue_wait,
             lease_time,
             connect_time,
+            dial_errors,
+            requests_more,
         }
     }
 }
 
 impl BucketMetrics {
-    fn new(name: &str, all: OfBuckets, crashes: Series<Counter>) -> Self {
+    fn new(name: &str, all: OfBuckets, crashes: Series<Counter>, book: Arc<CrashBook>) -> Self {
         for ok in [true, false] {
             all.dials.with(&[name, result(ok)]);
             all.resets.with(&[name, result(ok)]);
@@ -245,9 +301,11 @@ impl BucketMetrics {
             leases: all.leases.with(&[name]),
             queue_wait: all.queue_wait.with(&[name]),
             lease_time: all.lease_time.with(&[name]),
+            work: all.requests_more.of(name),
             bucket: name.into(),
             all,
             crashes,
+            book,
         }
     }
 
@@ -266,6 +324,11 @@ impl BucketMetrics {
         self.all.dials.with(&[&self.bucket, result(ok)]).inc();
     }
 
+    /// Why a connection could not be opened, in one word.
+    pub(crate) fn dial_failed(&self, why: &'static str) {
+        self.all.dial_errors.with(&[&self.bucket, why]).inc();
+    }
+
     /// Connecting and logging in took so long.
     pub(crate) fn connected(&self, took: Duration) {
         self.all.connect_time.with(&[&self.bucket]).observe(took.as_secs_f64());
@@ -277,8 +340,9 @@ impl BucketMetrics {
     }
 
     /// An actor or task that works for this bucket crashed.
-    pub(crate) fn crash(&self, actor: &'static str) {
+    pub(crate) fn crash(&self, actor: &'static str, who: &str, why: &str) {
         self.crashes.with(&[actor]).inc();
+        self.book.note(actor, who, why);
     }
 }
 
@@ -318,6 +382,18 @@ impl Series<Histogram> {
     }
 }
 
+impl Series<HistogramWithExemplars<Labels>> {
+    fn traced(registry: &mut Registry, name: Name) -> Self {
+        debug_assert_eq!(name.kind, Kind::Histogram, "{}", name.name);
+        Self::register(registry, name, || HistogramWithExemplars::new(TIMES.into_iter()))
+    }
+
+    fn fine(registry: &mut Registry, name: Name) -> Self {
+        debug_assert_eq!(name.kind, Kind::Histogram, "{}", name.name);
+        Self::register(registry, name, || HistogramWithExemplars::new(FINE_TIMES.into_iter()))
+    }
+}
+
 impl<M: Clone + Debug + 'static> Series<M>
 where
     Family<Labels, M, fn() -> M>: Metric,
@@ -342,6 +418,7 @@ fn labels(name: Name, values: &[&str]) -> Labels {
 
 #[cfg(test)]
 mod tests {
+    use super::requests::{Outcome, RequestTimes};
     use super::*;
 
     /// Everything counted at least once.
@@ -352,7 +429,7 @@ mod tests {
         metrics.login_throttled();
         metrics.session_error("no_bucket");
         metrics.login(&BucketName::from("orders"), LoginKind::Cached, true);
-        metrics.crash("session");
+        metrics.crash("session", "c7", "a bug");
         metrics.restart("session");
         let orders = metrics.bucket("orders");
         orders.leases.inc();
@@ -361,17 +438,27 @@ mod tests {
         orders.dial(true);
         orders.connected(Duration::from_millis(12));
         orders.reset(false);
-        orders.crash("errand");
+        orders.crash("errand", "orders", "a bug");
+        orders.dial_failed("connect");
+        orders.work.replay(true);
+        orders.work.packets("to_client", "response", 3);
+        orders.work.held("transaction", Duration::from_millis(4));
+        let times = RequestTimes { total: Duration::from_millis(9), ..RequestTimes::default() };
+        orders.work.ended(&times, Outcome::Failed("server"), true, Some("4bf92f3577b34da6a3ce929d0e0e4736"));
+        orders.work.ended(&times, Outcome::Good, false, None);
+        orders.work.ended(&times, Outcome::Cancelled, false, None);
+        metrics.beat();
+        metrics.coordinator_operation("renew", true);
+        metrics.spans("exported", 4);
         orders.bytes_to_client.inc_by(4096);
-        metrics.watch_bucket("orders", || BucketGauges {
-            idle: 3,
-            leased: 2,
-            max_connections: 20,
-            ..Default::default()
+        metrics.watch_buckets(|| {
+            let gauges = BucketGauges { idle: 3, leased: 2, max_connections: 20, ..Default::default() };
+            vec![("orders".to_owned(), gauges)]
         });
         metrics.watch_sessions(|| SessionGauges {
             by_state: vec![("idle", 7), ("relaying", 0)],
             max_clients: 100,
+            held: vec![("orders".to_owned(), "transaction", 1)],
         });
         metrics
     }
@@ -415,7 +502,7 @@ mod tests {
         let line = "tdsbouncer_bucket_server_connections{bucket=\"orders\",state=\"idle\"} 3";
         assert!(metrics.render().contains(line), "{}", metrics.render());
         assert!(metrics.render().contains("tdsbouncer_sessions{state=\"relaying\"} 0\n"));
-        metrics.watch_bucket("orders", || BucketGauges { idle: 4, ..Default::default() });
+        metrics.watch_buckets(|| vec![("orders".to_owned(), BucketGauges { idle: 4, ..Default::default() })]);
         assert!(metrics.render().contains(&line.replace("} 3", "} 4")));
     }
 
@@ -447,5 +534,14 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} is missing in\n{text}");
         }
+    }
+
+    #[test]
+    fn a_traced_request_leaves_its_trace_as_an_exemplar() {
+        let text = full().render();
+        let bucket = text.lines().find(|line| {
+            line.starts_with("tdsbouncer_request_seconds_bucket{") && line.contains("trace_id=\"4bf92f35")
+        });
+        assert!(bucket.is_some_and(|line| line.contains("} 3 # {")), "{text}");
     }
 }

@@ -1,18 +1,20 @@
 //! What every session needs and none owns: configuration, routes, certificates, memories, limits.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tdsbouncer_config::{BucketName, Config, Router};
 
 use super::relay::Patience;
+use crate::admin::Source;
 use crate::auth::{ProofKey, Throttle, UsersFile};
 use crate::bucket::BucketHandle;
 use crate::metrics::Metrics;
 use crate::wire::ServerCertificates;
 
-/// Shared by all sessions of the proxy.
+/// Shared by all sessions that began with the same configuration.
+#[derive(Clone)]
 pub(crate) struct SessionContext {
     pub(crate) config: Arc<Config>,
     pub(crate) router: Router,
@@ -23,6 +25,8 @@ pub(crate) struct SessionContext {
     pub(crate) users: Arc<UsersFile>,
     pub(crate) throttle: Arc<Throttle>,
     pub(crate) metrics: Arc<Metrics>,
+    /// Who answers at the SQL console.
+    pub(crate) console: Weak<dyn Source>,
 }
 
 impl SessionContext {

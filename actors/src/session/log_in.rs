@@ -21,6 +21,7 @@ use super::dedicated;
 use super::verdict::Phase;
 use crate::bucket::key::LoginTemplate;
 use crate::bucket::{BucketClient, BucketHandle};
+use crate::console::{self, Refused};
 use crate::error::{AcquireError, Answer, SessionError};
 use crate::metrics::LoginKind;
 use crate::wire::{Link, TlsError, TlsRole};
@@ -177,6 +178,9 @@ async fn admit_and_answer(
     // What client and server agree on must fit what we are willing to read.
     let largest = u32::try_from(context.config.limits.max_packet).unwrap_or(u32::MAX);
     request.login.packet_size = request.login.packet_size.min(largest);
+    if context.config.admin.is_console(&request.login.database) {
+        return at_console(conn, context, io, request).await;
+    }
     let caller = admit(conn, context, request)?;
     if context.throttle.turn(&caller.request.login.user_name, conn.peer.ip()).await {
         context.metrics.login_throttled();
@@ -190,7 +194,7 @@ async fn admit_and_answer(
     let (user, key) = (login.user_name.clone(), &context.proof_key);
     let settings = caller.bucket.settings();
     let proof = |login: &Login7| key.proof(&login.user_name, login.password.as_utf16le());
-    let template = LoginTemplate::new(login.clone(), settings, proof);
+    let template = LoginTemplate::new(login.clone(), &settings, proof);
     let response = verified(conn, context, io, &caller.bucket, &template).await?;
     context.throttle.succeeded(&user, conn.peer.ip());
     io.exchange = Some(Exchange::new(context.config.limits.max_packet, response.ack.tds_version));
@@ -207,6 +211,28 @@ async fn admit_and_answer(
     });
     conn.checkpoint.enter(Phase::Idle);
     Ok(())
+}
+
+/// An operator, who needs no bucket.
+async fn at_console(
+    conn: &ClientConn,
+    context: &SessionContext,
+    io: &mut ClientIo,
+    request: Box<LoginRequest>,
+) -> Result<(), LoginEnd> {
+    let user = request.login.user_name.clone();
+    if context.throttle.turn(&user, conn.peer.ip()).await {
+        context.metrics.login_throttled();
+    }
+    match console::serve(conn, context, io, request).await {
+        Ok(()) => Err(LoginEnd::Served),
+        Err(Refused::Told(error)) => Err(error.into()),
+        Err(Refused::Unknown) => {
+            slow_down(conn, context, &user).await;
+            Err(SessionError::LoginFailed { user }.into())
+        }
+        Err(Refused::Gone) => Err(LoginEnd::Silent("left before it was answered".to_owned())),
+    }
 }
 
 /// For the admin view.
@@ -241,9 +267,7 @@ fn admit(
             user: login.user_name.clone(),
         })?
         .clone();
-    let place = bucket
-        .admit()
-        .map_err(|clients| SessionError::TooManyBucketClients { bucket: bucket.name().clone(), clients })?;
+    let place = bucket.admit()?;
     Ok(Caller { request, bucket, place })
 }
 

@@ -14,7 +14,7 @@ pub(crate) struct SessionTable {
     parts: Vec<Mutex<HashMap<SessionId, Arc<ClientConn>>>>,
     next: AtomicU64,
     clients: AtomicUsize,
-    max_clients: usize,
+    max_clients: AtomicUsize,
 }
 
 /// Whether a new client may come in.
@@ -34,7 +34,7 @@ impl SessionTable {
             parts: (0..shards.max(1)).map(|_| Mutex::default()).collect(),
             next: AtomicU64::new(1),
             clients: AtomicUsize::new(0),
-            max_clients,
+            max_clients: AtomicUsize::new(max_clients),
         }
     }
 
@@ -46,15 +46,21 @@ impl SessionTable {
     pub(crate) fn admit(&self) -> (SessionId, Admission) {
         let id = SessionId(self.next.fetch_add(1, Ordering::Relaxed));
         let before = self.clients.fetch_add(1, Ordering::AcqRel);
-        let admission = if before < self.max_clients {
+        let max_clients = self.max_clients.load(Ordering::Relaxed);
+        let admission = if before < max_clients {
             Admission::Welcome
-        } else if before < self.max_clients + SURPLUS {
+        } else if before < max_clients.saturating_add(SURPLUS) {
             Admission::Surplus
         } else {
             self.clients.fetch_sub(1, Ordering::AcqRel);
             Admission::Refused
         };
         (id, admission)
+    }
+
+    /// Another limit, for clients that come from now on.
+    pub(crate) fn set_max_clients(&self, max_clients: usize) {
+        self.max_clients.store(max_clients, Ordering::Relaxed);
     }
 
     /// Which shard supervises a session.

@@ -62,6 +62,11 @@ impl Stage {
         Self { server, proxy, address, _admin: admin }
     }
 
+    /// Where operators come in.
+    pub fn admin_socket(&self) -> std::path::PathBuf {
+        self._admin.path().join("admin.sock")
+    }
+
     /// Waits, within reason, until `done`.
     pub async fn until(&self, what: &str, done: impl Fn(&Self) -> bool) {
         let over = Instant::now() + Duration::from_secs(30);
