@@ -63,7 +63,8 @@ async fn a_restart_of_the_server_under_pause_is_only_a_delay() {
 
     let listen = stage.server.addr();
     let elsewhere = SimServer::start(SimOptions::default()).unwrap();
-    std::mem::replace(&mut stage.server, elsewhere).shutdown();
+    let server = std::mem::replace(&mut stage.server, elsewhere);
+    tokio::task::spawn_blocking(|| server.shutdown()).await.unwrap();
     let options = SimOptions { listen, databases: vec!["shop".to_owned()], ..SimOptions::default() };
     stage.server = SimServer::start(options).expect("the server is back on its port");
 

@@ -155,6 +155,7 @@ async fn a_connection_that_died_while_idle_is_not_lent() {
     drop(first);
     stage.until_everybody_left().await;
     stage.server.kill_all();
+    stage.until("the server has closed it", |stage| stage.server.stats().open == 0).await;
     let mut second = Client::connect(stage.address, &Who::default()).await;
     assert_eq!(second.batch("SELECT 2").await.number(), 2);
 }
