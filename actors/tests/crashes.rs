@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use client::stage::{Stage, unique};
 use client::{Client, Who};
+use tdsbouncer_config::PoolMode;
 
 /// A client that crashes its session (or more) at these points.
 fn crashing(points: &str) -> Who {
@@ -76,6 +77,47 @@ async fn a_crash_that_loses_the_sessions_state_is_fatal_and_said_so() {
     assert_eq!((response.error(), response.errors[0].class), (50001, 20));
     assert!(client.response().await.is_err(), "and the connection is closed");
     stage.until_everybody_left().await;
+}
+
+/// The same rows of the table where the session shares its connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_in_transaction_pooling_survives_whatever_its_connection_was_not_needed_for() {
+    let stage = Stage::set(1, |bucket| bucket.pool_mode = PoolMode::Transaction, |_| {}).await;
+    for (points, expected) in [("idle", 0), ("waiting", 40197), ("sent", 50001)] {
+        let mut client = Client::connect(stage.address, &crashing("none")).await;
+        client.batch("SET DATEFIRST 3").await;
+        drop(client);
+        let mut client = Client::connect(stage.address, &crashing(points)).await;
+        let response = client.batch("SELECT 1").await;
+        assert_eq!(response.error(), expected, "{points}");
+        assert_eq!(client.batch("SELECT @@DATEFIRST").await.number(), 7, "{points}");
+        client.batch("SET DATEFIRST 5").await;
+        assert_eq!(client.batch("SELECT @@DATEFIRST").await.number(), 5, "{points}");
+        drop(client);
+        stage.until_everybody_left().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_survive_a_crash_in_transaction_pooling() {
+    let stage = Stage::set(1, |bucket| bucket.pool_mode = PoolMode::Transaction, |_| {}).await;
+    let mut client = Client::connect(stage.address, &crashing("idle*2")).await;
+    client.batch("SET DATEFIRST 5").await;
+    assert_eq!(client.batch("SELECT @@DATEFIRST").await.number(), 5);
+    assert_eq!(client.batch("SELECT @@DATEFIRST").await.number(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_in_a_transaction_is_fatal_in_transaction_pooling_too() {
+    let stage = Stage::set(1, |bucket| bucket.pool_mode = PoolMode::Transaction, |_| {}).await;
+    let mut other = Client::connect(stage.address, &Who::default()).await;
+    other.batch("CREATE TABLE t (n int)").await;
+    let mut client = Client::connect(stage.address, &crashing("held-idle")).await;
+    client.batch("BEGIN TRANSACTION INSERT INTO t VALUES (1)").await;
+    let response = client.response().await.unwrap();
+    assert_eq!((response.error(), response.errors[0].class), (50001, 20));
+    assert!(client.response().await.is_err(), "and the connection is closed");
+    assert_eq!(other.batch("SELECT COUNT(*) FROM t").await.number(), 0, "its transaction is rolled back");
 }
 
 #[tokio::test(flavor = "multi_thread")]

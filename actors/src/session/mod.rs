@@ -2,6 +2,7 @@
 //! connection.
 
 mod answer;
+mod chunk;
 pub(crate) mod client_conn;
 pub(crate) mod context;
 mod dedicated;

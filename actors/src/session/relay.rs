@@ -12,6 +12,7 @@ use tds::Malformed;
 use tds::exchange::Exchange;
 use tokio::time::{Sleep, sleep};
 
+use super::chunk::Chunk;
 use super::client_conn::{ClientConn, ClientIo, Wish};
 use super::verdict::Phase;
 use crate::bucket::recall::{Recall, RecallLevel, RecallReason};
@@ -62,7 +63,7 @@ pub(crate) struct Relaying<'a> {
     pub(crate) metrics: &'a BucketMetrics,
     pub(crate) recall: &'a Recall,
     pub(crate) patience: Patience,
-    /// Bytes read at once, per direction.
+    /// Bytes read at once, per direction, to begin with.
     pub(crate) chunk: usize,
     pub(crate) application: &'a str,
 }
@@ -73,6 +74,8 @@ pub(crate) struct Relay<'a> {
     server: &'a mut Link,
     to_server: BytesMut,
     to_client: BytesMut,
+    up: Chunk,
+    down: Chunk,
     moved: bool,
     /// Bytes that the client sent since the last check.
     received: usize,
@@ -97,7 +100,8 @@ async fn wait_for(timer: Option<Pin<Box<Sleep>>>) {
 impl<'a> Relay<'a> {
     pub(crate) fn new(of: Relaying<'a>, io: &'a mut ClientIo, server: &'a mut Link) -> Self {
         let (to_server, to_client) = (BytesMut::new(), BytesMut::new());
-        Self { of, io, server, to_server, to_client, moved: false, received: 0, check: None }
+        let (up, down) = (Chunk::new(of.chunk), Chunk::new(of.chunk));
+        Self { of, io, server, to_server, to_client, up, down, moved: false, received: 0, check: None }
     }
 
     /// Relays until somebody leaves. Not cancel safe: what was read and not passed on is lost with it, and with
@@ -232,9 +236,9 @@ impl<'a> Relay<'a> {
                 };
             }
             if self.io.link.input.is_empty() {
-                match self.io.link.poll_fill(cx, self.of.chunk) {
+                match self.io.link.poll_fill(cx, self.up.size()) {
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Some(RelayEnd::ClientGone)),
-                    Poll::Ready(Ok(_)) => {}
+                    Poll::Ready(Ok(read)) => self.up.was_read(read),
                     Poll::Pending => return Poll::Pending,
                 }
             }
@@ -275,7 +279,7 @@ impl<'a> Relay<'a> {
                 };
             }
             if self.server.input.is_empty() {
-                match self.server.poll_fill(cx, self.of.chunk) {
+                match self.server.poll_fill(cx, self.down.size()) {
                     Poll::Ready(Ok(0)) => {
                         return Poll::Ready(Some(RelayEnd::ServerGone(
                             "it closed the connection".to_owned(),
@@ -284,7 +288,7 @@ impl<'a> Relay<'a> {
                     Poll::Ready(Err(error)) => {
                         return Poll::Ready(Some(RelayEnd::ServerGone(error.to_string())));
                     }
-                    Poll::Ready(Ok(_)) => {}
+                    Poll::Ready(Ok(read)) => self.down.was_read(read),
                     Poll::Pending => return Poll::Pending,
                 }
             }

@@ -13,6 +13,7 @@ mod turn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tds::env_change::EnvChange;
@@ -44,6 +45,8 @@ enum Woken {
     Client,
     Server,
     Overdue,
+    /// The client did nothing for too long (timeouts.client_idle).
+    Idle,
     /// The bucket wants it back, as soon as nothing of the session is on it.
     Recalled,
 }
@@ -131,6 +134,7 @@ impl<'a> Pooled<'a> {
                 Woken::Server => self.server_spoke(io)?,
                 Woken::Overdue => self.overdue(io)?,
                 Woken::Recalled => self.give_back(),
+                Woken::Idle => return Err(End::Quiet("idle for too long (timeouts.client_idle)")),
             }
         }
     }
@@ -153,7 +157,7 @@ impl<'a> Pooled<'a> {
     }
 
     async fn rest_with_lease(&mut self, io: &mut ClientIo) -> Result<Woken, End> {
-        let until = self.patient_until(io);
+        let patience = self.patience(io);
         let session = self.session;
         let recall = self.lease.as_ref().and_then(Lease::recall).unwrap_or_default();
         let Some(server) = self.lease.as_mut().and_then(Lease::link) else { return Ok(Woken::Server) };
@@ -165,8 +169,11 @@ impl<'a> Pooled<'a> {
             if free { recall.wanted(RecallLevel::WhenClean).await } else { std::future::pending().await }
         };
         let overdue = async {
-            match until {
-                Some(until) => tokio::time::sleep_until(until).await,
+            match patience {
+                Some((limit, woken)) => {
+                    tokio::time::sleep(limit).await;
+                    woken
+                }
                 None => std::future::pending().await,
             }
         };
@@ -177,24 +184,24 @@ impl<'a> Pooled<'a> {
             _ = clean => Ok(Woken::Recalled),
             () = io.link.readable() => Ok(Woken::Client),
             () = server.readable() => Ok(Woken::Server),
-            () = overdue => Ok(Woken::Overdue),
+            woken = overdue => Ok(woken),
         }
     }
 
-    /// When a session that does nothing with its connection has had it for long enough.
-    fn patient_until(&self, io: &mut ClientIo) -> Option<Instant> {
+    /// How long a session may do nothing with its connection, and what is the matter then.
+    fn patience(&self, io: &mut ClientIo) -> Option<(Duration, Woken)> {
         let settings = self.session.login.bucket.settings();
-        let now = Instant::now();
         let state = state_of(io);
         if state.is_free() {
-            return Some(now + settings.linger);
+            return Some((settings.linger, Woken::Overdue));
         }
         let in_transaction = settings.idle_in_transaction_timeout.filter(|_| state.transaction.is_open());
-        [in_transaction, settings.hold_timeout, self.session.context.config.timeouts.client_idle]
-            .into_iter()
-            .flatten()
-            .min()
-            .map(|limit| now + limit)
+        let held = [in_transaction, settings.hold_timeout].into_iter().flatten().min();
+        match (held, self.session.context.config.timeouts.client_idle) {
+            (Some(held), Some(idle)) if idle < held => Some((idle, Woken::Idle)),
+            (Some(held), _) => Some((held, Woken::Overdue)),
+            (None, idle) => idle.map(|idle| (idle, Woken::Idle)),
+        }
     }
 
     /// A server that says something unasked closes the connection, or is not to be trusted.
@@ -414,7 +421,7 @@ impl<'a> Pooled<'a> {
             own,
             request,
             reply,
-            flow: turn::Flow::default(),
+            flow: turn::Flow::new(chunk),
             check: &mut self.check,
         };
         match turn.run().await {

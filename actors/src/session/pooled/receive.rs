@@ -7,6 +7,9 @@ use tds::packet::{HEADER_LEN, PacketType, PacketWalker, Status};
 use super::super::client_conn::ClientIo;
 use super::super::serve::{End, Session, protocol};
 
+/// How much of a request is looked at before anything of it is sent, in chunks.
+const LOOK_AHEAD: usize = 4;
+
 /// A request at the front of the client's input.
 pub(crate) struct Incoming {
     pub(crate) kind: PacketType,
@@ -92,7 +95,7 @@ impl Session<'_> {
                 }
             }
             if let Some((kind, status)) = first
-                && io.link.input.len() >= self.context.chunk()
+                && io.link.input.len() >= LOOK_AHEAD * self.context.chunk()
             {
                 let len = io.link.input.len();
                 let incoming =

@@ -21,6 +21,7 @@ use tds::request::BeginTransaction;
 use tds::tsql::Procedures;
 use tokio::time::{Sleep, sleep};
 
+use super::super::chunk::Chunk;
 use super::super::client_conn::Wish;
 use super::super::relay::{RelayEnd, Relaying};
 use super::super::verdict::Phase;
@@ -115,8 +116,9 @@ pub(crate) struct Turn<'a> {
 }
 
 /// How far it has come.
-#[derive(Default)]
 pub(crate) struct Flow {
+    up_chunk: Chunk,
+    down_chunk: Chunk,
     to_server: BytesMut,
     to_client: BytesMut,
     up: Up,
@@ -134,10 +136,31 @@ pub(crate) struct Flow {
     still: Duration,
 }
 
+impl Flow {
+    /// Reads `chunk` bytes at once, to begin with.
+    pub(crate) fn new(chunk: usize) -> Self {
+        Self {
+            up_chunk: Chunk::new(chunk),
+            down_chunk: Chunk::new(chunk),
+            to_server: BytesMut::new(),
+            to_client: BytesMut::new(),
+            up: Up::Own,
+            awaited: VecDeque::new(),
+            own_reply: OwnReply::default(),
+            waiting: false,
+            answered: false,
+            unacknowledged: false,
+            looked: 0,
+            moved: false,
+            received: 0,
+            still: Duration::ZERO,
+        }
+    }
+}
+
 /// What is sent next.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Up {
-    #[default]
     Own,
     Request,
     Rest,
@@ -248,10 +271,11 @@ impl Turn<'_> {
         if self.flow.up == Up::Attentions && before >= HEADER_LEN {
             return Poll::Pending;
         }
-        match self.client.poll_fill(cx, self.of.chunk) {
+        match self.client.poll_fill(cx, self.flow.up_chunk.size()) {
             Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(RelayEnd::ClientGone.into())),
             Poll::Ready(Ok(read)) => {
                 self.flow.received += read;
+                self.flow.up_chunk.was_read(read);
                 Poll::Ready(Ok(()))
             }
             Poll::Pending => Poll::Pending,
@@ -393,13 +417,13 @@ impl Turn<'_> {
                 if self.flow.answered && !self.flow.unacknowledged {
                     return Poll::Pending;
                 }
-                match self.server.poll_fill(cx, self.of.chunk) {
+                match self.server.poll_fill(cx, self.flow.down_chunk.size()) {
                     Poll::Ready(Ok(0)) => {
                         return Poll::Ready(Err(
                             RelayEnd::ServerGone("the server closed it".to_owned()).into()
                         ));
                     }
-                    Poll::Ready(Ok(_)) => {}
+                    Poll::Ready(Ok(read)) => self.flow.down_chunk.was_read(read),
                     Poll::Ready(Err(error)) => {
                         return Poll::Ready(Err(RelayEnd::ServerGone(error.to_string()).into()));
                     }
