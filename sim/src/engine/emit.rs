@@ -215,7 +215,7 @@ impl<'o> Emit<'o> {
             done.status = done.status.with(DoneStatus::ERROR);
         }
         if !last {
-            done.status = done.status.with(DoneStatus::MORE);
+            done.status = done.status.with(DoneStatus::MORE).with(DoneStatus::RPC_IN_BATCH);
         } else if let Some(state) = state {
             flow(self.out.session_state(state))?;
         }

@@ -129,6 +129,14 @@ impl RpcFollower {
         self.offset
     }
 
+    /// Where the call begins whose name or number has not come whole yet; none inside a call whose beginning was reported.
+    pub fn unreported_call(&self) -> Option<u64> {
+        match self.state {
+            State::Part(Part::Call) => Some(self.offset - self.held.len() as u64),
+            _ => None,
+        }
+    }
+
     fn advance(
         &mut self,
         rest: &mut &[u8],

@@ -22,6 +22,10 @@ pub(crate) struct Calls {
     pub(super) headers_end: usize,
     /// False if more of the message is to come.
     pub(super) is_whole: bool,
+    /// What lies behind is left to [`super::Rest`]: the payload's end, or the beginning of a call that is cut off.
+    pub(super) end: usize,
+    /// That call, if its beginning was seen.
+    pub(super) watched: Option<Watched>,
     pub(super) calls: Vec<Call>,
 }
 
@@ -60,8 +64,8 @@ pub(super) enum Deed {
     },
 }
 
-/// Reads a request, or the beginning of one. None if it does nothing with handles. `follower` is left behind the payload:
-/// whoever passes on the rest of the message feeds it the rest.
+/// Reads a request, or the beginning of one. None if it does nothing with handles, which is known of a whole one only.
+/// `follower` is left behind the payload: [`super::Rest`] wants it there.
 ///
 /// From TDS 7.2 on; sessions of older versions keep their connection, and their handles are real.
 pub(crate) fn read(
@@ -71,22 +75,77 @@ pub(crate) fn read(
     follower: &mut RpcFollower,
 ) -> Option<Calls> {
     let mut deals = false;
+    let mut last = None;
     follower.restart();
-    follower.feed(payload, |followed| {
-        if let Followed::Call { callee, .. } = followed {
-            deals |= HandleProcedure::of(callee).is_some();
+    follower.feed(payload, |followed| match followed {
+        Followed::Call { offset, callee, .. } => {
+            let procedure = HandleProcedure::of(callee);
+            deals |= procedure.is_some();
+            last = procedure.map(|procedure| Watched::new(procedure, offset));
         }
+        Followed::Parameter { .. } => {
+            last = last.and_then(Watched::after_parameter);
+        }
+        Followed::Separator { .. } => last = None,
     });
-    if !deals || !dialect.is_7_2_or_later() {
+    if is_whole && !deals || !dialect.is_7_2_or_later() {
         return None;
     }
+    let end = payload.len();
+    let mut calls = Calls { dialect, headers_end: 0, is_whole, end, watched: None, calls: Vec::new() };
     // What the server will refuse goes to the server; what it would be is read as far as it can be.
-    let mut calls = Calls { dialect, headers_end: 0, is_whole, calls: Vec::new() };
     let _cut_off = calls.read(payload);
+    if !is_whole {
+        calls.cut(last, follower.unreported_call());
+    }
     Some(calls)
 }
 
+/// A call whose handle, and statement, are awaited.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Watched {
+    /// Where it begins.
+    pub(super) offset: u64,
+    /// How many parameters have to be there.
+    wanted: usize,
+}
+
+impl Watched {
+    pub(super) fn new(procedure: HandleProcedure, offset: u64) -> Self {
+        Self { offset, wanted: procedure.parameters() }
+    }
+
+    /// None if that was the beginning of the first one that is not awaited.
+    pub(super) fn after_parameter(self) -> Option<Self> {
+        self.wanted.checked_sub(1).map(|wanted| Self { wanted, ..self })
+    }
+}
+
 impl Calls {
+    /// Leaves out the call that is cut off, but for the first of the message: that is as long as what is looked at.
+    fn cut(&mut self, watched: Option<Watched>, unreported: Option<u64>) {
+        let at = watched.map(|watched| watched.offset).or(unreported);
+        let Some(at) = at.and_then(|at| usize::try_from(at).ok()).filter(|at| *at > self.headers_end) else {
+            return;
+        };
+        (self.end, self.watched) = (at, watched);
+        self.calls.retain(|call| call.offset < at);
+    }
+
+    /// One call that stands behind empty ALL_HEADERS, as far as it is there.
+    pub(super) fn of_one(payload: &[u8], dialect: Dialect) -> Self {
+        let mut calls = Self {
+            dialect,
+            headers_end: 0,
+            is_whole: false,
+            end: payload.len(),
+            watched: None,
+            calls: Vec::new(),
+        };
+        let _cut_off = calls.read(payload);
+        calls
+    }
+
     fn read(&mut self, payload: &[u8]) -> Result<(), Malformed> {
         let mut reader = RpcReader::new(payload, self.dialect)?;
         self.headers_end = reader.position();
@@ -201,7 +260,7 @@ fn read_statement(kind: Kind, reader: &mut RpcReader<'_>) -> Result<Option<State
         let name: Vec<u8> = name.encode_utf16().flat_map(u16::to_le_bytes).collect();
         // What may come back too long can be had by its real handle only.
         let mut long_output = false;
-        each(reader, |parameter| long_output |= is_long_output(parameter))?;
+        let _cut_off = each(reader, |parameter| long_output |= is_long_output(parameter));
         return Ok((!long_output).then(|| Statement::new(kind, name.into(), unnamed(&second))));
     }
     let Some(third) = reader.next_parameter()? else { return Ok(None) };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use tds::done::{Done, DoneKind, DoneStatus};
+use tds::edit::Edit;
 use tds::scan::{Event, RawReturnValue, Scanned};
 use tds::token::TokenKind;
 use tds::type_info::TypeInfo;
@@ -25,17 +26,6 @@ pub(crate) struct Expectation {
     /// Virtual handles that this response gave.
     given: Vec<i32>,
     out_of_step: bool,
-}
-
-/// What to do with a token of the response.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Edit {
-    /// It is passed on.
-    Keep,
-    /// The client does not see it.
-    Drop,
-    /// These bytes are passed on instead, the token's kind byte included.
-    Replace(Bytes),
 }
 
 /// What a call's answer brings.
@@ -194,6 +184,10 @@ impl Expectation {
         match &prepared {
             Prepared::Anywhere(statement) => reals.learn(self.context, Some(statement), real),
             Prepared::Here(_) => reals.learn(self.context, None, real),
+        }
+        if statements.room_for(1, prepared.size()).is_err() {
+            // Late in a long message: nothing stands behind the number, and the server will say so.
+            return numbered(value, statements.next());
         }
         let given = statements.add(prepared);
         self.given.push(given);

@@ -6,6 +6,7 @@
 //!                     └──► Calls::plan  ─► Send          patched in place, or with a new head
 //!                                       ─► PrepareFirst  a request of the proxy's own, then plan again
 //!                                       ─► Refuse        too many statements
+//! later on  Rest::feed                          changes what comes of a message too long to be read as a whole
 //! response  Expectation::on_event ─► Keep | Drop | Replace
 //! ```
 
@@ -16,6 +17,7 @@ mod handle;
 mod plan;
 mod procedure;
 mod real_handles;
+mod rest;
 mod rewrite;
 mod statement;
 mod statements;
@@ -23,8 +25,9 @@ mod statements;
 mod tests;
 
 pub(crate) use calls::{Calls, read};
-pub(crate) use expectation::{Edit, Expectation};
+pub(crate) use expectation::Expectation;
 pub(crate) use plan::{Connection, Plan, Sending};
 pub(crate) use real_handles::RealHandles;
+pub(crate) use rest::{Means, Rest};
 pub(crate) use rewrite::Splice;
 pub(crate) use statements::{Limits, Statements, TooManyStatements};

@@ -8,6 +8,7 @@ use super::calls::{Call, Calls, Deed};
 use super::expectation::{Expectation, Expected};
 use super::handle::{Handle, Number};
 use super::real_handles::RealHandles;
+use super::rest::Rest;
 use super::rewrite::{self, Splice};
 use super::statement::{Kind, Statement};
 use super::statements::{Prepared, Statements, TooManyStatements};
@@ -45,12 +46,16 @@ pub(crate) enum Plan {
 /// How a request is sent, and what comes of it.
 #[derive(Debug)]
 pub(crate) struct Sending {
-    /// What changes in the payload, in order. All before what [`super::read`] was given ends.
+    /// How many bytes of the payload are sent now: all that [`super::read`] was given, but for a call that is cut off.
+    pub(crate) len: usize,
+    /// What changes in them, in order.
     pub(crate) splices: Vec<Splice>,
     /// What the response brings.
     pub(crate) expects: Expectation,
     /// The session has to keep the connection from now on: it makes handles that mean something on this one only.
     pub(crate) ties: bool,
+    /// Changes the rest of a message that is not whole: it is fed what [`super::read`] was not given.
+    pub(crate) rest: Option<Rest>,
 }
 
 /// The most bytes that a request may grow by.
@@ -64,24 +69,12 @@ impl Calls {
         statements: &mut Statements,
         connection: Connection<'_>,
     ) -> Plan {
-        let mut draft = Draft {
-            calls: self,
-            statements,
-            connection,
-            splices: Vec::new(),
-            expects: Expectation::new(connection.context),
-            ties: false,
-            missing: Vec::new(),
-            dropped: Vec::new(),
-            freed: Vec::new(),
-            added: (0, 0),
-            growth: 0,
-            unfit: false,
-        };
+        let mut expects = Expectation::new(connection.context);
+        let mut draft = Draft::new(self, statements, connection, &mut expects);
         for call in &self.calls {
             draft.call(call);
         }
-        let Draft { splices, expects, ties, missing, dropped, added, growth, unfit, .. } = draft;
+        let Draft { splices, ties, missing, dropped, freed, added, growth, unfit, .. } = draft;
         if let Err(too_many) = statements.room_for(added.0, added.1) {
             return Plan::Refuse(too_many);
         }
@@ -101,32 +94,61 @@ impl Calls {
         for handle in dropped {
             statements.remove(handle);
         }
-        Plan::Send(Sending { splices, expects, ties })
+        let held = payload.get(self.end..).unwrap_or_default();
+        let rest = (!self.is_whole).then(|| Rest::new(self.dialect, held, self.watched, freed));
+        Plan::Send(Sending { len: self.end, splices, expects, ties, rest })
     }
 }
 
 /// A plan in the making.
-struct Draft<'a> {
+pub(super) struct Draft<'a> {
     calls: &'a Calls,
     statements: &'a Statements,
     connection: Connection<'a>,
-    splices: Vec<Splice>,
-    expects: Expectation,
-    ties: bool,
+    pub(super) splices: Vec<Splice>,
+    expects: &'a mut Expectation,
+    pub(super) ties: bool,
     /// Statements that have to be prepared on the connection before.
     missing: Vec<Arc<Statement>>,
     /// The client's handles that the message drops.
-    dropped: Vec<i32>,
+    pub(super) dropped: Vec<i32>,
     /// The server's handles that the message drops.
-    freed: Vec<i32>,
+    pub(super) freed: Vec<i32>,
     /// How many statements may come, and of how many bytes.
     added: (usize, usize),
     growth: usize,
     unfit: bool,
 }
 
-impl Draft<'_> {
-    fn call(&mut self, call: &Call) {
+impl<'a> Draft<'a> {
+    pub(super) fn new(
+        calls: &'a Calls,
+        statements: &'a Statements,
+        connection: Connection<'a>,
+        expects: &'a mut Expectation,
+    ) -> Self {
+        Self {
+            calls,
+            statements,
+            connection,
+            splices: Vec::new(),
+            expects,
+            ties: false,
+            missing: Vec::new(),
+            dropped: Vec::new(),
+            freed: Vec::new(),
+            added: (0, 0),
+            growth: 0,
+            unfit: false,
+        }
+    }
+
+    /// A call that cannot be read.
+    pub(super) fn nothing(&mut self) {
+        self.expects.push(Expected::Nothing);
+    }
+
+    pub(super) fn call(&mut self, call: &Call) {
         let expected = match &call.deed {
             Deed::Nothing => Expected::Nothing,
             Deed::PreparesCursor => {

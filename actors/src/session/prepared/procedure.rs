@@ -15,6 +15,16 @@ pub(super) enum HandleProcedure {
 }
 
 impl HandleProcedure {
+    /// How many of its parameters have to be seen to know what it does.
+    pub(super) fn parameters(self) -> usize {
+        match self {
+            Self::Prepare | Self::PrepExec => 3,
+            Self::PrepExecRpc => 2,
+            Self::Execute | Self::Unprepare => 1,
+            Self::CursorPrepare => 0,
+        }
+    }
+
     /// Recognizes it by number, or by name in any case, with or without brackets, owner and database.
     pub(super) fn of(callee: Callee<'_>) -> Option<Self> {
         let id = match callee {

@@ -33,6 +33,16 @@ pub(crate) enum Prepared {
     Here(i32),
 }
 
+impl Prepared {
+    /// Bytes of memory.
+    pub(super) fn size(&self) -> usize {
+        match self {
+            Self::Anywhere(statement) => statement.size(),
+            Self::Here(_) => 0,
+        }
+    }
+}
+
 /// The session has reached a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -80,10 +90,8 @@ impl Statements {
     /// The number for one more.
     pub(super) fn add(&mut self, prepared: Prepared) -> i32 {
         let handle = self.next();
-        match &prepared {
-            Prepared::Anywhere(statement) => self.bytes += statement.size(),
-            Prepared::Here(_) => self.tied += 1,
-        }
+        self.bytes += prepared.size();
+        self.tied += usize::from(matches!(prepared, Prepared::Here(_)));
         self.by_handle.insert(handle, prepared);
         handle
     }
@@ -96,10 +104,8 @@ impl Statements {
 
     pub(super) fn remove(&mut self, handle: i32) -> Option<Prepared> {
         let removed = self.by_handle.remove(&handle)?;
-        match &removed {
-            Prepared::Anywhere(statement) => self.bytes -= statement.size(),
-            Prepared::Here(_) => self.tied -= 1,
-        }
+        self.bytes -= removed.size();
+        self.tied -= usize::from(matches!(removed, Prepared::Here(_)));
         Some(removed)
     }
 

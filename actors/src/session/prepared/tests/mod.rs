@@ -26,8 +26,8 @@ fn ask() -> impl Strategy<Value = Ask> {
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// A client's request on a connection.
-    Request(usize, usize, Vec<Ask>),
+    /// A client's request on a connection, in pieces perhaps.
+    Request(usize, usize, Vec<Ask>, Option<(usize, usize)>),
     /// A connection is reset.
     Reset(usize),
 }
@@ -35,7 +35,8 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let asks = prop_oneof![4 => vec(ask(), 1..2), 1 => vec(ask(), 2..5)];
     prop_oneof![
-        20 => (0usize..3, 0usize..3, asks).prop_map(|(client, on, asks)| Step::Request(client, on, asks)),
+        20 => (0usize..3, 0usize..3, asks, proptest::option::of((0usize..200, 1usize..100)))
+            .prop_map(|(client, on, asks, pieces)| Step::Request(client, on, asks, pieces)),
         1 => (0usize..3).prop_map(Step::Reset),
     ]
 }
@@ -53,8 +54,8 @@ proptest! {
         for step in steps {
             match step {
                 Step::Reset(on) => pool.reset(on),
-                Step::Request(client, on, asks) => {
-                    let (seen, direct) = clients[client].request(&asks, &mut pool, on);
+                Step::Request(client, on, asks, pieces) => {
+                    let (seen, direct) = clients[client].request_in_pieces(&asks, pieces, &mut pool, on);
                     prop_assert_eq!(seen, direct, "client {} on {}: {:?}", client, on, asks);
                 }
             }

@@ -4,9 +4,12 @@ use std::collections::HashMap;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use tds::done::{Done, DoneKind, DoneStatus};
+use tds::edit::Edit;
 use tds::request::{AllHeaders, EnclavePackage};
 use tds::return_value::ReturnValue;
-use tds::rpc::{Call, CallOptions, Parameter, ProcId, Procedure, RpcFollower, RpcRequest, Separator};
+use tds::rpc::{
+    Call, CallOptions, Followed, Parameter, ProcId, Procedure, RpcFollower, RpcRequest, Separator,
+};
 use tds::scan::{ResponseScanner, Scanned};
 use tds::server_message::ServerMessage;
 use tds::token::TokenKind;
@@ -14,7 +17,7 @@ use tds::type_info::{Collation, TypeInfo};
 use tds::value::Value;
 use tds::{Dialect, TdsVersion};
 
-use super::super::{Connection, Edit, Expectation, Limits, Plan, RealHandles, Splice, Statements, read};
+use super::super::{Connection, Expectation, Limits, Means, Plan, RealHandles, Splice, Statements, read};
 
 pub(super) const DIALECT: Dialect =
     Dialect { version: TdsVersion::V7_4, column_encryption: 0, data_classification: 0 };
@@ -77,7 +80,7 @@ impl Server {
                     (format!("procedure {}", text(1)), 2)
                 };
                 let Some(handle) = self.prepare(&text, out) else { return true };
-                if let Some(old) = number.filter(|_| handle != Value::Null) {
+                if let Some(old) = number.filter(|old| handle != Value::Null && handle != Value::Int(*old)) {
                     self.prepared.remove(&old);
                 }
                 run(&text, &call.parameters, skip, &[(0, handle)], out)
@@ -284,17 +287,31 @@ impl Default for Client {
 impl Client {
     /// The response to a request through the proxy, and the direct one.
     pub(super) fn request(&mut self, asks: &[Ask], pool: &mut Pool, on: usize) -> (String, String) {
+        self.request_in_pieces(asks, None, pool, on)
+    }
+
+    /// The same where the message is sent in pieces of this length and only the first call, and so many bytes of the rest,
+    /// are read before.
+    pub(super) fn request_in_pieces(
+        &mut self,
+        asks: &[Ask],
+        pieces: Option<(usize, usize)>,
+        pool: &mut Pool,
+        on: usize,
+    ) -> (String, String) {
         let mut asks = asks.to_vec();
         let gives = |ask: &Ask| matches!(ask.deed, Deed::Prepare | Deed::PrepExec | Deed::PrepExecRpc);
         if let Some(first) = asks.iter().position(gives) {
-            // What a handle will be is not known before it is given: nobody can mean it in the same message.
-            // And whether sp_prepexec drops its old handle depends on how it ends.
-            let mut replaced = Vec::new();
-            for ask in &mut asks[first..] {
-                ask.number =
-                    ask.number.filter(|n| self.own.prepared.contains_key(n) && !replaced.contains(n));
-                if gives(ask) {
-                    replaced.extend(ask.number);
+            // What a handle will be is not known before it is given: nobody can mean it in the same message. And whether
+            // sp_prepexec drops its old handle depends on how it ends.
+            let mut gone = Vec::new();
+            for (at, ask) in asks.iter_mut().enumerate() {
+                if at > first {
+                    ask.number =
+                        ask.number.filter(|n| self.own.prepared.contains_key(n) && !gone.contains(n));
+                }
+                if gives(ask) || ask.deed == Deed::Unprepare {
+                    gone.extend(ask.number);
                 }
             }
         }
@@ -304,17 +321,31 @@ impl Client {
         if pool.connections[on].1.want_reset() {
             pool.reset(on);
         }
-        let seen = self.proxied(&payload, pool, on);
+        let seen = self.proxied(&payload, pieces, pool, on);
         let (server, reals) = &pool.connections[on];
         assert!(server.prepared.len() <= reals.len() || reals.want_reset(), "a handle is not known of");
         assert!(reals.len() <= pool.limit + 4 * asks.len() + 8);
         (show(&seen), show(&direct))
     }
 
-    fn proxied(&mut self, payload: &[u8], pool: &mut Pool, on: usize) -> Vec<u8> {
+    fn proxied(
+        &mut self,
+        payload: &[u8],
+        pieces: Option<(usize, usize)>,
+        pool: &mut Pool,
+        on: usize,
+    ) -> Vec<u8> {
         let (server, reals) = &mut pool.connections[on];
         let mut follower = RpcFollower::new(DIALECT);
-        let Some(calls) = read(payload, true, DIALECT, &mut follower) else { return server.serve(payload) };
+        let whole = payload;
+        let piece = pieces.map_or(1, |(_, piece)| piece);
+        let payload = match pieces {
+            Some((more, _)) => &whole[..(end_of_first_call(whole) + more).min(whole.len())],
+            None => whole,
+        };
+        let Some(calls) = read(payload, pieces.is_none(), DIALECT, &mut follower) else {
+            return server.serve(payload);
+        };
         if let Some(answer) = calls.answer(&mut self.statements) {
             return answer.to_vec();
         }
@@ -332,11 +363,24 @@ impl Client {
                 Plan::Send(mut sending) => {
                     assert!(!sending.ties);
                     let mut changed = BytesMut::new();
-                    Splice::apply(&sending.splices, payload, &mut changed);
+                    Splice::apply(&sending.splices, &payload[..sending.len], &mut changed);
                     if sending.splices.iter().all(Splice::is_in_place) {
-                        let mut in_place = payload.to_vec();
+                        let mut in_place = payload[..sending.len].to_vec();
                         Splice::apply_in_place(&sending.splices, &mut in_place);
                         assert_eq!(in_place, changed);
+                    }
+                    if let Some(rest) = &mut sending.rest {
+                        let mut means = Means {
+                            follower: &mut follower,
+                            statements: &mut self.statements,
+                            connection: Connection { reals, context: 1, has_prepared },
+                            expects: &mut sending.expects,
+                        };
+                        for piece in whole[payload.len()..].chunks(piece) {
+                            rest.feed(piece, &mut means, &mut changed);
+                        }
+                        rest.finish(&mut means, &mut changed);
+                        assert!(!rest.ties());
                     }
                     let response = server.serve(&changed);
                     let seen = edit(&response, &mut sending.expects, &mut self.statements, reals);
@@ -347,6 +391,17 @@ impl Client {
             }
         }
     }
+}
+
+/// Where the first call's separator is, or the payload's end.
+fn end_of_first_call(payload: &[u8]) -> usize {
+    let mut end = payload.len();
+    RpcFollower::new(DIALECT).feed(payload, |followed| {
+        if let Followed::Separator { offset, .. } = followed {
+            end = end.min(offset as usize);
+        }
+    });
+    end
 }
 
 /// The response as the client is to see it.

@@ -295,3 +295,14 @@ fn a_request_without_handles_costs_no_allocation() {
     assert_eq!(allocated.count_total, 0);
     assert!(expects.is_idle());
 }
+
+#[test]
+fn thousands_of_calls_in_one_message_are_changed_as_they_stream_through() {
+    let (mut client, mut pool) = prepared();
+    client.request(&[ask(Deed::Prepare, 1, None)], &mut pool, 2);
+    let many: Vec<Ask> = (0..6000).map(|at| ask(Deed::Execute, 0, Some(1 + i32::from(at > 5000)))).collect();
+    for on in 0..3 {
+        let (seen, direct) = client.request_in_pieces(&many, Some((64 << 10, 4088)), &mut pool, on);
+        assert_eq!(seen, direct);
+    }
+}
