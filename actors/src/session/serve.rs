@@ -53,7 +53,7 @@ pub(crate) async fn serve(
     let ended = if session.shares() {
         Box::pin(Pooled::new(&session).run(io, after_crash)).await
     } else {
-        session.run(io, after_crash).await
+        Box::pin(session.run(io, after_crash)).await
     };
     match ended {
         Ok(end) | Err(end) => end,

@@ -78,7 +78,7 @@ impl<'a> Pooled<'a> {
     pub(super) async fn run(mut self, io: &mut ClientIo, after_crash: Option<Verdict>) -> Result<End, End> {
         // A crash took the connection along; where that matters the verdict is the end.
         state_of(io).lost_lease();
-        self.session.recover(io, after_crash).await?;
+        Box::pin(self.session.recover(io, after_crash)).await?;
         let end = loop {
             if let Err(end) = self.serve_one(io).await {
                 break end;
@@ -94,6 +94,11 @@ impl<'a> Pooled<'a> {
         conn.checkpoint.enter(Phase::Idle);
         crate::crash_test::point("idle", &self.session.login.template.application);
         self.await_request(io).await?;
+        // On the heap, so that a session is small while it rests.
+        Box::pin(self.serve_request(io)).await
+    }
+
+    async fn serve_request(&mut self, io: &mut ClientIo) -> Result<(), End> {
         let incoming = match self.session.receive(io).await? {
             Received::Request(incoming) => incoming,
             Received::Withdrawn => return self.session.say_withdrawn(io).await,
