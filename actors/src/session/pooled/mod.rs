@@ -476,6 +476,7 @@ impl<'a> Pooled<'a> {
     /// The turn could not be ended.
     async fn failed(&mut self, io: &mut ClientIo, end: TurnEnd, was_held: bool) -> Result<(), End> {
         self.drop_lease();
+        self.session.conn.checkpoint.hold(false);
         let in_response = self.session.conn.checkpoint.phase() == Phase::Forwarding;
         let told = |error: SessionError, quietly| {
             Err(if in_response { End::Quiet(quietly) } else { End::Told(error) })

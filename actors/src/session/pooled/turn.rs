@@ -242,6 +242,7 @@ impl Turn<'_> {
     fn is_over(&self) -> bool {
         let flow = &self.flow;
         flow.answered
+            && flow.up == Up::Attentions
             && !flow.unacknowledged
             && flow.to_client.is_empty()
             && flow.to_server.is_empty()
@@ -517,6 +518,8 @@ impl Turn<'_> {
                 Passed::Ended => {}
             }
             self.flow.answered = true;
+            // An answer to half a request: whatever it means, nothing may be concluded from it.
+            self.reply.lost |= self.flow.up != Up::Attentions;
             if std::mem::take(&mut self.reply.attention) {
                 if !self.flow.unacknowledged {
                     // Nobody had asked for it: what comes next is anybody's guess.
