@@ -30,6 +30,25 @@ fn a_good_server_is_a_table_of_good_rows_and_exit_code_0() {
 }
 
 #[test]
+fn every_row_is_explained() {
+    let server = SimServer::start(SimOptions::default()).unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&probe(&server, &["--json"]).stdout).unwrap();
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/probe.md")).unwrap();
+    let explained: Vec<&str> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split(" |").next())
+        .flat_map(|names| names.split(", "))
+        .collect();
+    let rows = report["rows"].as_array().unwrap();
+    for row in rows {
+        let name = format!("{}: {}", row["area"].as_str().unwrap(), row["check"].as_str().unwrap());
+        assert!(explained.contains(&&*name), "{name}");
+    }
+    let named = explained.iter().filter(|name| name.contains(": ")).count();
+    assert_eq!(named, rows.len(), "{explained:?}");
+}
+
+#[test]
 fn an_unsafe_server_is_exit_code_1_with_advice() {
     let server = SimServer::start(SimOptions::default()).unwrap();
     server.faults().arm(Fault::ResetLeavesEverything);
