@@ -595,7 +595,9 @@ impl BucketState {
 
     fn take_back(&mut self, mut conn: Box<ServerConn>, wear: Wear) {
         self.handle.shared().counts.leased.fetch_sub(1, Ordering::Relaxed);
-        self.lent.remove(&conn.id);
+        if let Some(lent) = self.lent.remove(&conn.id) {
+            self.handle.shared().metrics.returned(lent.since.elapsed());
+        }
         let recalled = conn.recall().level() > RecallLevel::None;
         let over_quota = self.handle.shared().slots.used() > self.handle.shared().slots.quota();
         let standing = &self.handle.shared().standing;

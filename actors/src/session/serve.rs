@@ -306,11 +306,9 @@ impl Session<'_> {
         };
         let application = &self.login.template.application;
         let metrics = &self.login.bucket.shared().metrics;
-        let lent = Instant::now();
         let (patience, chunk) = (self.context.patience(), self.context.chunk());
         let relaying = Relaying { conn: self.conn, metrics, recall: &recall, patience, chunk, application };
         let end = Relay::new(relaying, io, server).run().await;
-        metrics.returned(lent.elapsed());
         debug!(session = %self.conn.id, lease = ?lease, ?end, "session over");
         // Behind bytes that are no packets nobody knows where the connection stands.
         let broken = matches!(end, RelayEnd::ClientProtocol(_) | RelayEnd::ServerProtocol(_));
