@@ -9,6 +9,8 @@ COPY tds tds
 COPY config config
 COPY actors actors
 COPY sim sim
+COPY loadgen loadgen
+COPY bench bench
 COPY src src
 RUN cargo build --locked --release --bin tdsbouncer && strip target/release/tdsbouncer
 

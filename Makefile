@@ -48,8 +48,8 @@ differential: ## Compare direct and proxied answers to random scripts (REQUESTS=
 fuzz: ## Feed every decoder a million inputs
 	fuzz/run
 
-bench: ## Measure what the proxy adds, and how fast responses are scanned
-	$(CARGO) bench --locked -p tdsbouncer-actors --bench front_door
+bench: ## Measure the proxy beside HAProxy (ARGS="--only login"), and how fast responses are scanned
+	bench/run $(ARGS)
 	$(CARGO) bench --locked -p tds --bench scan
 
 check-config: ## Check a configuration file (CONFIG=config/proxy.toml)
