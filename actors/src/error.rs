@@ -30,6 +30,10 @@ pub(crate) enum AcquireError {
     )]
     QueueFull { bucket: BucketName, waiting: usize, limit: usize, max_connections: u32 },
     #[error(
+        "bucket {bucket}: too many clients of this tenant wait: {waiting} already (tenants.queue_limit {limit})"
+    )]
+    TenantQueueFull { bucket: BucketName, waiting: usize, limit: usize },
+    #[error(
         "bucket {bucket}: no server connection within {waited:.1?} ({ahead} ahead, max_connections {max_connections})"
     )]
     Timeout { bucket: BucketName, waited: Duration, ahead: usize, max_connections: u32 },
@@ -61,6 +65,10 @@ pub(crate) enum SessionError {
     TooManyClients { clients: usize },
     #[error("bucket {bucket}: too many clients: {clients} are logged in (max_clients)")]
     TooManyBucketClients { bucket: BucketName, clients: usize },
+    #[error(
+        "bucket {bucket}: too many clients of this tenant: {clients} are logged in (tenants.max_clients)"
+    )]
+    TooManyTenantClients { bucket: BucketName, clients: usize },
     #[error("Login failed for user '{user}'.")]
     LoginFailed { user: String },
     #[error("the session was restarted before your request was sent; try again")]
@@ -131,7 +139,9 @@ fn ours(number: i32, class: u8, error: &impl std::fmt::Display) -> Vec<ServerMes
 impl Answer for AcquireError {
     fn messages(&self) -> Vec<ServerMessage> {
         match self {
-            Self::QueueFull { .. } | Self::Timeout { .. } => ours(RESOURCE_LIMIT, 16, self),
+            Self::QueueFull { .. } | Self::TenantQueueFull { .. } | Self::Timeout { .. } => {
+                ours(RESOURCE_LIMIT, 16, self)
+            }
             Self::Unreachable { .. } | Self::Resting { .. } => ours(UNAVAILABLE, 16, self),
             Self::Refused(messages) => messages.clone(),
             Self::Draining | Self::Paused { .. } | Self::Disabled { .. } => ours(BUSY, 16, self),
@@ -149,6 +159,7 @@ impl Answer for AcquireError {
     fn label(&self) -> &'static str {
         match self {
             Self::QueueFull { .. } => "queue_full",
+            Self::TenantQueueFull { .. } => "tenant_queue_full",
             Self::Timeout { .. } => "acquire_timeout",
             Self::Unreachable { .. } => "server_unreachable",
             Self::Refused(_) => "login_refused",
@@ -165,7 +176,9 @@ impl Answer for SessionError {
         match self {
             Self::Acquire(error) => error.messages(),
             Self::NoBucket { .. } | Self::ConsoleLogin => ours(CANNOT_OPEN_DATABASE, 11, self),
-            Self::TooManyClients { .. } | Self::TooManyBucketClients { .. } => ours(RESOURCE_LIMIT, 16, self),
+            Self::TooManyClients { .. }
+            | Self::TooManyBucketClients { .. }
+            | Self::TooManyTenantClients { .. } => ours(RESOURCE_LIMIT, 16, self),
             // Word for word what the server would say: drivers and programs look for it.
             Self::LoginFailed { .. } => {
                 vec![ServerMessage::error(LOGIN_FAILED, 14, self.to_string(), SERVER_NAME)]
@@ -203,6 +216,7 @@ impl Answer for SessionError {
             Self::NoBucket { .. } => "no_bucket",
             Self::TooManyClients { .. } => "too_many_clients",
             Self::TooManyBucketClients { .. } => "too_many_bucket_clients",
+            Self::TooManyTenantClients { .. } => "too_many_tenant_clients",
             Self::LoginFailed { .. } => "login_failed",
             Self::RestartedBefore => "restarted",
             Self::OutcomeUnknown => "outcome_unknown",

@@ -7,6 +7,7 @@ use crate::pattern::Pattern;
 use crate::problem::Problem;
 use crate::secret::Secret;
 use crate::server_tls::ServerTls;
+use crate::tenants::Tenants;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -62,6 +63,8 @@ pub struct Bucket {
     pub auth: BucketAuth,
     /// Encryption towards the server.
     pub server_tls: ServerTls,
+    /// Who shares the bucket, and how.
+    pub tenants: Tenants,
     /// The most clients logged in to this bucket; none: only the proxy's own limit.
     pub max_clients: Option<usize>,
     /// The most clients that may wait for a server connection; one more gets error 10928 at once.
@@ -178,6 +181,7 @@ impl Bucket {
             pool_mode: PoolMode::from(from.pool_mode),
             auth: BucketAuth::Passthrough,
             server_tls: ServerTls::off(),
+            tenants: Tenants::of(&from.tenants),
             max_clients: limit(from.max_clients),
             queue_limit: from.queue_limit,
             acquire_timeout: from.acquire_timeout,
@@ -236,6 +240,7 @@ impl Bucket {
             let what = format!("must be at most max_connections, which is {}", from.max_connections);
             check.problem(Problem::new(path("min_idle"), what));
         }
+        let tenants = Tenants::check(&from.tenants, &path("tenants"), check);
         check.within(&path("lifetime_jitter"), from.lifetime_jitter, 0.0..=0.5, plain);
         let mut time = |key: &str, value: Duration, bounds: RangeInclusive<Duration>| {
             check.within(&path(key), value, bounds, duration::show);
@@ -285,6 +290,7 @@ impl Bucket {
             pool_mode: PoolMode::from(from.pool_mode),
             auth: auth?,
             server_tls: server_tls?,
+            tenants,
             max_clients: limit(from.max_clients),
             queue_limit: from.queue_limit,
             acquire_timeout: from.acquire_timeout,

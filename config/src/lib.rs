@@ -38,6 +38,7 @@ mod secret;
 mod server_tls;
 mod size;
 mod telemetry;
+mod tenants;
 mod users;
 
 pub use admin::{Admin, Coordinator};
@@ -59,4 +60,5 @@ pub use secret::Secret;
 pub use server_tls::{ServerTls, ServerTlsMode};
 pub use size::show as show_size;
 pub use telemetry::{OtlpProtocol, Telemetry};
+pub use tenants::{TenantBy, Tenants};
 pub use users::{User, Users, UsersError, hash_password};

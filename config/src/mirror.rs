@@ -147,6 +147,7 @@ pub struct Bucket {
     pub server_tls: ServerTls,
     pub keepalive: Keepalive,
     pub reconnect_backoff: Backoff,
+    pub tenants: Tenants,
 }
 
 impl Default for Bucket {
@@ -187,6 +188,7 @@ impl Default for Bucket {
             server_tls: ServerTls::default(),
             keepalive: Keepalive::default(),
             reconnect_backoff: Backoff::default(),
+            tenants: Tenants::default(),
         }
     }
 }
@@ -300,6 +302,49 @@ impl Default for Backoff {
     fn default() -> Self {
         Self { min: Duration::from_millis(100), max: 10 * SECOND }
     }
+}
+
+/// `[buckets.tenants]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tenants {
+    pub by: TenantBy,
+    pub max_connections: usize,
+    pub queue_limit: usize,
+    pub max_clients: usize,
+    pub weights: Vec<TenantWeight>,
+}
+
+impl Default for Tenants {
+    fn default() -> Self {
+        Self {
+            by: TenantBy::Database,
+            max_connections: 0,
+            queue_limit: 0,
+            max_clients: 0,
+            weights: Vec::new(),
+        }
+    }
+}
+
+/// `buckets.tenants.by`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TenantBy {
+    /// Who named the same database at login; the user's name where none was named.
+    Database,
+    /// Who logged in as the same user.
+    User,
+    /// All clients of the bucket.
+    None,
+}
+
+/// `buckets.tenants.weights[]`
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TenantWeight {
+    pub tenant: String,
+    pub weight: u32,
 }
 
 /// `[limits]`

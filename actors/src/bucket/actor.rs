@@ -15,7 +15,7 @@ use tracing::{debug, info, warn};
 use super::dial::{DialError, Dialled, dial};
 use super::errand;
 use super::key::{LoginTemplate, SubPool};
-use super::pool::{Action, Pool, Room, SubPoolCounts, Waiting, Want};
+use super::pool::{Action, Charged, Pool, Room, SubPoolCounts, Waiting, Want};
 use super::recall::{Recall, RecallLevel, RecallReason};
 use super::reset::{ResetError, reset};
 use super::server_conn::{ServerConnId, Wear};
@@ -290,13 +290,22 @@ impl BucketState {
         if let Some(error) = self.paused_too_long().or_else(|| self.server_is_down()) {
             return waiter.refuse(error);
         }
+        let tenant = template.tenant.clone();
         let ticket = self.pool.enqueue(SubPool(template), want, since, deadline, waiter);
         self.carry_out_plan();
         let limit = self.handle.settings().queue_limit;
-        if self.pool.over_limit(limit).is_none() {
+        let of_tenant = self.handle.settings().tenants.queue_limit.unwrap_or(usize::MAX);
+        if self.pool.over_limit(limit).is_none() && self.pool.over_tenant_limit(&tenant, of_tenant).is_none()
+        {
             return;
         }
         drop(self.pool.leave_where(|_, _, waiter| waiter.is_gone()));
+        if let Some(full) = self.pool.over_tenant_limit(&tenant, of_tenant)
+            && let Some(waiter) = self.pool.leave(ticket)
+        {
+            let bucket = self.handle.name().clone();
+            waiter.refuse(AcquireError::TenantQueueFull { bucket, waiting: full.waiting, limit: of_tenant });
+        }
         if let Some(full) = self.pool.over_limit(limit)
             && let Some(waiter) = self.pool.leave(ticket)
         {
@@ -412,6 +421,7 @@ impl BucketState {
                 free: slots.free(),
                 closing: slots.closing(),
                 may_dial: self.backed_off_until.is_none(),
+                of_tenant: self.handle.settings().tenants.max_connections.unwrap_or(usize::MAX),
             };
             let actions = self.pool.plan(
                 room,
@@ -434,8 +444,9 @@ impl BucketState {
     fn carry_out(&mut self, action: Action<SubPool, Box<ServerConn>, Waiter>) -> bool {
         match action {
             Action::Lend { token: Waiter::Borrow(reply, _), conn } => self.lend(reply, conn),
-            Action::LendSlot { token: Waiter::Slot(reply) } => match self.take_slot() {
-                Some(permit) => {
+            Action::LendSlot { token: Waiter::Slot(reply), share } => match self.take_slot() {
+                Some(mut permit) => {
+                    permit.charge(share);
                     self.lent_slots.push(Arc::downgrade(permit.recall()));
                     drop(reply.send(Ok(permit)));
                 }
@@ -452,7 +463,7 @@ impl BucketState {
                 token.refuse(self.unreachable());
                 drop(conn);
             }
-            Action::LendSlot { token } => {
+            Action::LendSlot { token, .. } => {
                 debug_assert!(false, "a slot is lent to those who asked for one");
                 token.refuse(self.unreachable());
             }
@@ -598,6 +609,7 @@ impl BucketState {
         if let Some(lent) = self.lent.remove(&conn.id) {
             self.handle.shared().metrics.returned(lent.since.elapsed());
         }
+        conn.share = None;
         let recalled = conn.recall().level() > RecallLevel::None;
         let over_quota = self.handle.shared().slots.used() > self.handle.shared().slots.quota();
         let standing = &self.handle.shared().standing;
@@ -784,6 +796,7 @@ impl BucketState {
     }
 
     fn pool_rows(&self) -> Vec<PoolRow> {
+        #[expect(clippy::mutable_key_type, reason = "a sub-pool's key never changes")]
         let mut counts: HashMap<&SubPool, (SubPoolCounts, usize)> = HashMap::new();
         for (key, pool) in self.pool.each_sub_pool() {
             counts.entry(key).or_default().0 = pool;
@@ -791,6 +804,7 @@ impl BucketState {
         for lent in self.lent.values() {
             counts.entry(&lent.key).or_default().1 += 1;
         }
+        #[expect(clippy::mutable_key_type, reason = "a sub-pool's key never changes")]
         let mut waiting: HashMap<&SubPool, usize> = HashMap::new();
         for waiter in self.pool.each_waiter() {
             *waiting.entry(waiter.key).or_default() += 1;

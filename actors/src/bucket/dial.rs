@@ -164,6 +164,7 @@ pub(crate) async fn dial(
             state: ConnState::default(),
             editor: ResponseEditor::new(dialect, MAX_PACKET_SIZE, packet_size),
             pipelines: true,
+            share: None,
         };
         return Ok(Dialled { conn: Box::new(conn), response, asked });
     }

@@ -10,6 +10,8 @@ use tds::login7::Login7;
 use tds::profile::LoginProfile;
 use tdsbouncer_config::{Bucket, BucketAuth, KeyExtra, ServerTlsMode};
 
+use super::pool::OfTenant;
+use super::tenant::TenantRef;
 use crate::auth::{LoginKey, Proof};
 
 /// The identity of a sub-pool: principal, and everything of the opener's LOGIN7 that fixes the format or the
@@ -56,24 +58,32 @@ pub(crate) struct LoginTemplate {
     pub(crate) application: String,
     /// The version the client speaks. The server's side may have to say another one (see [`Self::new`]).
     pub(crate) client_version: TdsVersion,
+    /// For whom it waits and leases.
+    pub(crate) tenant: TenantRef,
 }
 
 impl LoginTemplate {
     /// Prepares the client's login for the bucket's server: the service login's credentials where the bucket
     /// has one; without SESSIONRECOVERY, whose recovery data a login from memory could not honour (clients
     /// accept that a feature is not acknowledged).
-    pub(crate) fn new(mut login: Login7, bucket: &Bucket, proof_of: impl Fn(&Login7) -> Proof) -> Arc<Self> {
+    pub(crate) fn new(
+        mut login: Login7,
+        tenant: &TenantRef,
+        bucket: &Bucket,
+        proof_of: impl Fn(&Login7) -> Proof,
+    ) -> Arc<Self> {
         if let BucketAuth::Service { user, password } = &bucket.auth {
             login.user_name = user.clone();
             login.password = tds::login7::Password::new(password.expose());
         }
         login.features.retain(|feature| feature.id != FeatureId::SESSION_RECOVERY);
-        Self::dedicated(login, bucket, proof_of)
+        Self::dedicated(login, tenant, bucket, proof_of)
     }
 
     /// The same for a login that gets a connection of its own: credentials and features stay the client's.
     pub(crate) fn dedicated(
         mut login: Login7,
+        tenant: &TenantRef,
         bucket: &Bucket,
         proof_of: impl Fn(&Login7) -> Proof,
     ) -> Arc<Self> {
@@ -97,6 +107,7 @@ impl LoginTemplate {
             application: login.app_name.clone(),
             login,
             client_version,
+            tenant: tenant.clone(),
         })
     }
 }
@@ -116,6 +127,12 @@ impl Eq for SubPool {}
 impl Hash for SubPool {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.0.key.hash(state);
+    }
+}
+
+impl OfTenant for SubPool {
+    fn tenant(&self) -> &TenantRef {
+        &self.0.tenant
     }
 }
 

@@ -15,6 +15,8 @@ mod slots;
 mod standing;
 pub(crate) mod state;
 mod supervisor;
+pub(crate) mod tenant;
+mod turns;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,6 +26,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use ractor::ActorRef;
 use ractor::rpc::CallResult;
 use tds::login_response::LoginResponse;
+use tds::login7::Login7;
 use tds::tsql::Procedures;
 use tdsbouncer_config::{Bucket, BucketName, UnknownProcedures};
 use tokio::sync::Notify;
@@ -45,6 +48,7 @@ use server_conn::Wear;
 use slots::{OnFree, SlotPermit, Slots};
 use standing::Standing;
 use state::Wish;
+use tenant::{ClientShare, TenantRef, Tenants};
 
 /// How long a waiter stays with a bucket that does not answer at all, beyond the deadline it gave the bucket.
 const GRACE: Duration = Duration::from_secs(2);
@@ -72,6 +76,7 @@ pub(crate) struct BucketShared {
     pub(crate) procedures: Arc<Procedures>,
     /// Why the last dial failed, until one succeeds.
     pub(crate) last_error: Mutex<Option<String>>,
+    tenants: Tenants,
     clients: AtomicUsize,
     actor: ArcSwapOption<ActorRef<BucketMsg>>,
     arrived: Notify,
@@ -133,6 +138,7 @@ impl BucketHandle {
             tls: ArcSwap::from_pointee(parts.tls),
             coordinator: parts.coordinator,
             last_error: Mutex::default(),
+            tenants: Tenants::default(),
             clients: AtomicUsize::new(0),
             actor: ArcSwapOption::empty(),
             arrived: Notify::new(),
@@ -381,17 +387,23 @@ impl BucketHandle {
         }
     }
 
-    /// Admits one more client to this bucket, if its limit and its operator allow.
-    pub(crate) fn admit(&self) -> Result<BucketClient, SessionError> {
+    /// Admits one more client to this bucket, if its limit, that of the client's tenant and its operator allow.
+    pub(crate) fn admit(&self, login: &Login7) -> Result<BucketClient, SessionError> {
         if self.0.standing.is_closed() {
             return Err(AcquireError::Disabled { bucket: self.name().clone() }.into());
         }
-        let limit = self.settings().max_clients.unwrap_or(usize::MAX);
+        let settings = self.settings();
+        let bucket = || self.name().clone();
+        let tenant = self.0.tenants.of(login, &settings);
+        let share = tenant
+            .admit(settings.tenants.max_clients)
+            .map_err(|clients| SessionError::TooManyTenantClients { bucket: bucket(), clients })?;
+        let limit = settings.max_clients.unwrap_or(usize::MAX);
         let admitted = (self.0.clients)
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < limit).then_some(n + 1));
         match admitted {
-            Ok(_) => Ok(BucketClient(self.clone())),
-            Err(clients) => Err(SessionError::TooManyBucketClients { bucket: self.name().clone(), clients }),
+            Ok(_) => Ok(BucketClient { bucket: self.clone(), share }),
+            Err(clients) => Err(SessionError::TooManyBucketClients { bucket: bucket(), clients }),
         }
     }
 
@@ -401,12 +413,22 @@ impl BucketHandle {
     }
 }
 
-/// One client's place among its bucket's clients.
-pub(crate) struct BucketClient(BucketHandle);
+/// One client's place among its bucket's clients, and among its tenant's.
+pub(crate) struct BucketClient {
+    bucket: BucketHandle,
+    share: ClientShare,
+}
+
+impl BucketClient {
+    /// Whose client it is.
+    pub(crate) fn tenant(&self) -> &TenantRef {
+        self.share.tenant()
+    }
+}
 
 impl Drop for BucketClient {
     fn drop(&mut self) {
-        self.0.0.clients.fetch_sub(1, Ordering::AcqRel);
+        self.bucket.0.clients.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -1,8 +1,10 @@
 //! Which waiter gets which server connection, when to dial and what to evict: the bucket's decisions, without I/O.
 //!
-//! Waiters are served in order of arrival over all sub-pools of the bucket. A waiter is *covered* while
+//! Waiters are served in the order of their turns ([`super::turns`]: by arrival within a tenant, tenants in turn) over all
+//! sub-pools of the bucket. A waiter is *covered* while
 //! something that will serve it is under way: a dial or a reset in its sub-pool, or a closing that frees a slot.
-//! Covered waiters let the ones behind them look for other resources, uncovered ones do not: nobody overtakes.
+//! Covered waiters let the ones behind them look for other resources, uncovered ones do not: nobody overtakes. Only
+//! waiters of a tenant that has all it may have are passed over.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::Hash;
@@ -10,8 +12,23 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::tenant::{LeaseShare, TenantRef};
+use super::turns::Turns;
+
 /// Where a waiter stands in the queue: by arrival, then by a running number.
 pub(crate) type Ticket = (Instant, u64);
+
+/// The key of a sub-pool, which also knows for which tenant it is asked.
+pub(crate) trait OfTenant {
+    /// Who waits.
+    fn tenant(&self) -> &TenantRef;
+}
+
+/// What is lent counts for a tenant until it comes home.
+pub(crate) trait Charged {
+    /// From now on it counts for this one.
+    fn charge(&mut self, share: LeaseShare);
+}
 
 /// What a waiter waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +75,7 @@ pub(crate) enum Action<K, C, W> {
     /// Hand `conn` to this waiter.
     Lend { token: W, conn: C },
     /// Give this waiter a bare slot: the actor takes it from the ledger.
-    LendSlot { token: W },
+    LendSlot { token: W, share: LeaseShare },
     /// Open a connection of this sub-pool, for which a slot is free.
     Dial { key: K },
     /// Close this idle connection: its slot is needed.
@@ -70,6 +87,7 @@ pub(crate) enum Action<K, C, W> {
 pub(crate) struct Pool<K, C, W> {
     sub_pools: HashMap<K, SubPool<C>>,
     waiters: BTreeMap<Ticket, Waiter<K, W>>,
+    turns: Turns<TenantRef>,
     /// By deadline, to wake up once and not once per waiter.
     deadlines: BTreeMap<(Instant, u64), Ticket>,
     next_number: u64,
@@ -85,6 +103,8 @@ pub(crate) struct Room {
     pub(crate) closing: u32,
     /// False while the server is backed off after failures.
     pub(crate) may_dial: bool,
+    /// The most that one tenant may have lent.
+    pub(crate) of_tenant: usize,
 }
 
 /// What a sub-pool has.
@@ -119,11 +139,12 @@ pub(crate) struct Expired<W> {
     pub(crate) waited: Duration,
 }
 
-impl<K: Clone + Eq + Hash, C, W> Pool<K, C, W> {
+impl<K: Clone + Eq + Hash + OfTenant, C: Charged, W> Pool<K, C, W> {
     pub(crate) fn new() -> Self {
         Self {
             sub_pools: HashMap::new(),
             waiters: BTreeMap::new(),
+            turns: Turns::new(),
             deadlines: BTreeMap::new(),
             next_number: 0,
             idle: 0,
@@ -164,6 +185,7 @@ impl<K: Clone + Eq + Hash, C, W> Pool<K, C, W> {
         self.next_number += 1;
         let ticket = (since, number);
         self.deadlines.insert((deadline, number), ticket);
+        self.turns.join(key.tenant(), key.tenant().weight, ticket);
         self.waiters.insert(ticket, Waiter { key, want, deadline, token });
         ticket
     }
@@ -174,9 +196,16 @@ impl<K: Clone + Eq + Hash, C, W> Pool<K, C, W> {
         (self.waiters.len() > limit).then(|| QueueFull { waiting: self.waiters.len() - 1 })
     }
 
+    /// The same for the waiters of one tenant.
+    pub(crate) fn over_tenant_limit(&self, tenant: &TenantRef, limit: usize) -> Option<QueueFull> {
+        let waiting = self.turns.waiting(tenant);
+        (waiting > limit).then(|| QueueFull { waiting: waiting - 1 })
+    }
+
     /// Takes a waiter out: it gave up, or the caller refuses it.
     pub(crate) fn leave(&mut self, ticket: Ticket) -> Option<W> {
         let waiter = self.waiters.remove(&ticket)?;
+        self.turns.leave(waiter.key.tenant(), ticket);
         self.deadlines.remove(&(waiter.deadline, ticket.1));
         Some(waiter.token)
     }
@@ -200,8 +229,10 @@ impl<K: Clone + Eq + Hash, C, W> Pool<K, C, W> {
                 break;
             }
             self.deadlines.remove(&(deadline, number));
-            let ahead = self.waiters.range(..ticket).count();
             if let Some(waiter) = self.waiters.remove(&ticket) {
+                let tenant = waiter.key.tenant();
+                let ahead = self.turns.ahead(tenant, ticket);
+                self.turns.leave(tenant, ticket);
                 let waited = now.saturating_duration_since(ticket.0);
                 expired.push(Expired { token: waiter.token, ahead, waited });
             }
@@ -317,18 +348,32 @@ impl<K: Clone + Eq + Hash, C, W> Pool<K, C, W> {
         let mut actions = Vec::new();
         // How many arrivals in each sub-pool earlier waiters already count on.
         let mut counted_on: HashMap<K, u32> = HashMap::new();
-        let tickets: Vec<Ticket> = self.waiters.keys().copied().take(self.reach(room)).collect();
-        for ticket in tickets {
+        // What each tenant leases and will lease when what it counts on arrives.
+        #[expect(clippy::mutable_key_type, reason = "a tenant's name is hashed, which never changes")]
+        let mut used: HashMap<TenantRef, usize> = HashMap::new();
+        let mut walk = self.turns.walk();
+        for _ in 0..self.reach(room) {
+            let Some((ticket, tenant)) = walk.next(&self.turns) else { break };
             let Some(waiter) = self.waiters.get(&ticket) else { continue };
             if gone(&waiter.token) {
                 self.leave(ticket);
                 continue;
             }
             let (key, want) = (waiter.key.clone(), waiter.want);
+            if want != Want::Verify {
+                let used = used.entry(tenant.clone()).or_insert_with(|| tenant.leases());
+                if *used >= room.of_tenant {
+                    walk.pass_over_tenant();
+                    continue;
+                }
+                *used += 1;
+            }
             if want == Want::Borrow
-                && let Some(conn) =
+                && let Some(mut conn) =
                     self.take_idle(ticket, &key, now, &distance, &mut usable, &mut room, &mut actions)
             {
+                conn.charge(tenant.lease());
+                self.turns.served(&tenant);
                 actions.extend(self.leave(ticket).map(|token| Action::Lend { token, conn }));
                 continue;
             }
@@ -342,7 +387,9 @@ impl<K: Clone + Eq + Hash, C, W> Pool<K, C, W> {
             if room.free > 0 {
                 room.free -= 1;
                 if want == Want::Slot {
-                    actions.extend(self.leave(ticket).map(|token| Action::LendSlot { token }));
+                    self.turns.served(&tenant);
+                    let share = tenant.lease();
+                    actions.extend(self.leave(ticket).map(|token| Action::LendSlot { token, share }));
                 } else {
                     self.sub_pool(key.clone(), now).opening += 1;
                     *counted_on.entry(key.clone()).or_default() += 1;
@@ -446,15 +493,29 @@ fn nearest<C>(idle: &VecDeque<Idle<C>>, distance: impl Fn(&C) -> u8) -> Option<u
 
 #[cfg(test)]
 mod tests {
+    use std::sync::OnceLock;
+
     use super::*;
 
     type TestPool = Pool<&'static str, u32, &'static str>;
     type TestAction = Action<&'static str, u32, &'static str>;
 
+    /// All keys of these tests are asked for by one tenant.
+    impl OfTenant for &'static str {
+        fn tenant(&self) -> &TenantRef {
+            static ONLY: OnceLock<TenantRef> = OnceLock::new();
+            ONLY.get_or_init(|| TenantRef::new("only", 1))
+        }
+    }
+
+    impl Charged for u32 {
+        fn charge(&mut self, _: LeaseShare) {}
+    }
+
     const LONG: Duration = Duration::from_secs(60);
 
     fn room(free: u32) -> Room {
-        Room { free, closing: 0, may_dial: true }
+        Room { free, closing: 0, may_dial: true, of_tenant: usize::MAX }
     }
 
     fn wait(pool: &mut TestPool, key: &'static str, want: Want, token: &'static str) -> Ticket {
@@ -635,7 +696,8 @@ mod tests {
     fn a_slot_for_a_connection_of_its_own_needs_no_dial_of_ours() {
         let mut pool = TestPool::new();
         wait(&mut pool, "a", Want::Slot, "sspi");
-        assert_eq!(plan(&mut pool, room(1)), [Action::LendSlot { token: "sspi" }]);
+        let share = "a".tenant().lease();
+        assert_eq!(plan(&mut pool, room(1)), [Action::LendSlot { token: "sspi", share }]);
     }
 
     #[test]
@@ -647,5 +709,125 @@ mod tests {
         pool.put_idle("a", 1, Instant::now());
         assert!(pool.reach(room(0)) < 100);
         assert_eq!(plan(&mut pool, room(0)).len(), 1);
+    }
+
+    /// Keys of one sub-pool, asked for by several tenants.
+    #[derive(Clone, Debug)]
+    struct Of(TenantRef);
+
+    impl PartialEq for Of {
+        fn eq(&self, _: &Self) -> bool {
+            true
+        }
+    }
+
+    impl Eq for Of {}
+
+    impl Hash for Of {
+        fn hash<H: std::hash::Hasher>(&self, _: &mut H) {}
+    }
+
+    impl OfTenant for Of {
+        fn tenant(&self) -> &TenantRef {
+            &self.0
+        }
+    }
+
+    /// A connection that keeps its share, as real ones do.
+    #[derive(Debug, Default)]
+    struct Conn(Option<LeaseShare>);
+
+    impl Charged for Conn {
+        fn charge(&mut self, share: LeaseShare) {
+            self.0 = Some(share);
+        }
+    }
+
+    struct Fair {
+        pool: Pool<Of, Conn, &'static str>,
+        storm: TenantRef,
+        quiet: TenantRef,
+    }
+
+    impl Fair {
+        fn new() -> Self {
+            let (storm, quiet) = (TenantRef::new("storm", 1), TenantRef::new("quiet", 1));
+            Self { pool: Pool::new(), storm, quiet }
+        }
+
+        fn wait(&mut self, tenant: &TenantRef, token: &'static str) -> Ticket {
+            let now = Instant::now();
+            self.pool.enqueue(Of(tenant.clone()), Want::Borrow, now, now + LONG, token)
+        }
+
+        /// Who gets one of so many idle connections, with so many for each tenant.
+        fn lend(&mut self, idle: usize, of_tenant: usize) -> Vec<(&'static str, Conn)> {
+            for _ in 0..idle {
+                self.pool.put_idle(Of(self.quiet.clone()), Conn::default(), Instant::now());
+            }
+            let actions =
+                self.pool.plan(Room { of_tenant, ..room(0) }, Instant::now(), |_| false, |_, _| 0, |_| true);
+            let lent = actions.into_iter().filter_map(|action| match action {
+                Action::Lend { token, conn } => Some((token, conn)),
+                _ => None,
+            });
+            lent.collect()
+        }
+    }
+
+    #[test]
+    fn a_tenant_with_a_thousand_waiting_costs_another_one_turn() {
+        let mut fair = Fair::new();
+        for _ in 0..1000 {
+            fair.wait(&fair.storm.clone(), "storm");
+        }
+        fair.wait(&fair.quiet.clone(), "quiet");
+        let tokens: Vec<_> = fair.lend(2, usize::MAX).into_iter().map(|(token, _)| token).collect();
+        assert_eq!(tokens, ["storm", "quiet"]);
+    }
+
+    #[test]
+    fn a_tenant_that_has_all_it_may_have_is_passed_over_until_something_comes_home() {
+        let mut fair = Fair::new();
+        for _ in 0..3 {
+            fair.wait(&fair.storm.clone(), "storm");
+        }
+        let lent = fair.lend(3, 2);
+        assert_eq!((lent.len(), fair.storm.leases()), (2, 2), "two of three idle connections");
+        fair.wait(&fair.quiet.clone(), "quiet");
+        let others = fair.lend(0, 2);
+        assert_eq!(
+            others.iter().map(|(token, _)| *token).collect::<Vec<_>>(),
+            ["quiet"],
+            "nobody else is held up"
+        );
+        drop(lent);
+        let next = fair.lend(1, 2);
+        assert_eq!((next.len(), next[0].0, fair.storm.leases()), (1, "storm", 1));
+    }
+
+    #[test]
+    fn a_tenant_dials_no_more_than_it_may_have() {
+        let mut fair = Fair::new();
+        for _ in 0..5 {
+            fair.wait(&fair.storm.clone(), "storm");
+        }
+        let actions =
+            fair.pool.plan(Room { of_tenant: 2, ..room(5) }, Instant::now(), |_| false, |_, _| 0, |_| true);
+        assert_eq!(actions.iter().filter(|action| matches!(action, Action::Dial { .. })).count(), 2);
+    }
+
+    #[test]
+    fn the_waiters_of_a_tenant_are_counted_apart() {
+        let mut fair = Fair::new();
+        for _ in 0..3 {
+            fair.wait(&fair.storm.clone(), "storm");
+        }
+        let quiet = fair.wait(&fair.quiet.clone(), "quiet");
+        let full = |fair: &Fair, tenant| fair.pool.over_tenant_limit(tenant, 2);
+        assert_eq!(full(&fair, &fair.storm), Some(QueueFull { waiting: 2 }));
+        assert_eq!(full(&fair, &fair.quiet), None);
+        fair.pool.leave(quiet);
+        assert_eq!(fair.pool.waiting(), 3);
     }
 }

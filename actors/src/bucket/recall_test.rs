@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::actor::{BucketActor, BucketArgs, BucketMsg};
 use super::key::LoginTemplate;
 use super::recall::{RecallLevel, RecallReason};
+use super::tenant::TenantRef;
 use super::{BucketHandle, BucketParts, Lease, TlsConnector};
 use crate::auth::{ProofKey, VerifiedLogins};
 use crate::metrics::Metrics;
@@ -40,7 +41,7 @@ impl Bench {
             ..Login7::default()
         };
         let key = ProofKey::random();
-        let template = LoginTemplate::new(login, &settings, |login| {
+        let template = LoginTemplate::new(login, &TenantRef::new("shop", 1), &settings, |login| {
             key.proof(&login.user_name, login.password.as_utf16le())
         });
         let (actor, _) =

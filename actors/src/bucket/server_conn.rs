@@ -12,10 +12,12 @@ use tokio::time::Instant;
 
 use super::BucketHandle;
 use super::key::LoginTemplate;
+use super::pool::Charged;
 use super::recall::Recall;
 use super::reset::{ResetError, reset};
 use super::slots::SlotPermit;
 use super::state::ConnState;
+use super::tenant::LeaseShare;
 use crate::admin::ServerRow;
 use crate::session::SessionId;
 use crate::wire::Link;
@@ -110,6 +112,14 @@ pub(crate) struct ServerConn {
     pub(crate) editor: ResponseEditor,
     /// Its server answers requests that are written back to back, also behind a reset.
     pub(crate) pipelines: bool,
+    /// For whom it counts while it is lent.
+    pub(crate) share: Option<LeaseShare>,
+}
+
+impl Charged for Box<ServerConn> {
+    fn charge(&mut self, share: LeaseShare) {
+        self.share = Some(share);
+    }
 }
 
 impl std::fmt::Debug for ServerConn {

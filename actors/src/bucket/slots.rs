@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::pool::Charged;
 use super::recall::Recall;
+use super::tenant::LeaseShare;
 
 /// The slots of one bucket that this proxy uses. Lives longer than the bucket's actor.
 #[derive(Debug, Default)]
@@ -47,7 +49,13 @@ impl Slots {
             .used
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |used| (used < quota).then_some(used + 1))
             .is_ok();
-        taken.then(|| SlotPermit { slots: Arc::clone(self), on_free, closing: false, recall: Arc::default() })
+        taken.then(|| SlotPermit {
+            slots: Arc::clone(self),
+            on_free,
+            closing: false,
+            recall: Arc::default(),
+            share: None,
+        })
     }
 }
 
@@ -64,6 +72,14 @@ pub(crate) struct SlotPermit {
     on_free: Arc<dyn OnFree>,
     closing: bool,
     recall: Arc<Recall>,
+    /// For whom it counts, where the slot itself is lent.
+    share: Option<LeaseShare>,
+}
+
+impl Charged for SlotPermit {
+    fn charge(&mut self, share: LeaseShare) {
+        self.share = Some(share);
+    }
 }
 
 impl SlotPermit {
@@ -83,6 +99,8 @@ impl SlotPermit {
 
 impl Drop for SlotPermit {
     fn drop(&mut self) {
+        // Before the bucket hears of it, so that it plans with what is true.
+        self.share = None;
         if self.closing {
             self.slots.closing.fetch_sub(1, Ordering::AcqRel);
         }

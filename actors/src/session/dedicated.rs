@@ -47,7 +47,7 @@ pub(crate) async fn serve(
     let (user, encryption, mars) = (request.login.user_name.clone(), encryption_name(&request), request.mars);
     let proof =
         |login: &tds::login7::Login7| context.proof_key.proof(&login.user_name, login.password.as_utf16le());
-    let template = LoginTemplate::dedicated(request.login, &settings, proof);
+    let template = LoginTemplate::dedicated(request.login, place.tenant(), &settings, proof);
     let deadline = Instant::now() + settings.acquire_timeout;
     let mut occupied = bucket.acquire_slot(&template, deadline).await.map_err(SessionError::from)?;
     let accepted = log_in(context, io, bucket, &mut occupied, &template, mars).await;

@@ -194,7 +194,7 @@ async fn admit_and_answer(
     let (user, key) = (login.user_name.clone(), &context.proof_key);
     let settings = caller.bucket.settings();
     let proof = |login: &Login7| key.proof(&login.user_name, login.password.as_utf16le());
-    let template = LoginTemplate::new(login.clone(), &settings, proof);
+    let template = LoginTemplate::new(login.clone(), caller.place.tenant(), &settings, proof);
     let response = verified(conn, context, io, &caller.bucket, &template).await?;
     context.throttle.succeeded(&user, conn.peer.ip());
     io.exchange = Some(Exchange::new(context.config.limits.max_packet, response.ack.tds_version));
@@ -267,7 +267,7 @@ fn admit(
             user: login.user_name.clone(),
         })?
         .clone();
-    let place = bucket.admit()?;
+    let place = bucket.admit(login)?;
     Ok(Caller { request, bucket, place })
 }
 
