@@ -11,6 +11,12 @@ fn of(database: &str) -> Who {
     Who { database: database.to_owned(), ..Who::default() }
 }
 
+/// Logs in once while there is a connection for it: later logins are answered from memory.
+async fn known(stage: &Stage, database: &str) {
+    drop(Client::connect(stage.address, &of(database)).await);
+    stage.until("it leaves", |stage| stage.proxy.health().clients == 0).await;
+}
+
 async fn waits(stage: &Stage, database: &str, waiting: usize) -> Client {
     let mut client = Client::connect(stage.address, &of(database)).await;
     client.send_batch("SELECT 1").await.unwrap();
@@ -21,6 +27,7 @@ async fn waits(stage: &Stage, database: &str, waiting: usize) -> Client {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tenants_thirty_waiting_clients_cost_another_one_turn() {
     let stage = Stage::with(1).await;
+    known(&stage, "depot").await;
     let mut holder = Client::connect(stage.address, &of("shop")).await;
     holder.batch("SELECT 1").await;
     let (tell, mut order) = tokio::sync::mpsc::unbounded_channel();
@@ -69,6 +76,7 @@ async fn surplus_clients_of_a_tenant_are_told_so_with_a_number_that_drivers_retr
         |_| {},
     )
     .await;
+    known(&stage, "depot").await;
     let mut holder = Client::connect(stage.address, &of("shop")).await;
     holder.batch("SELECT 1").await;
     let mut waiting = waits(&stage, "shop", 1).await;
