@@ -12,6 +12,7 @@ use crate::coordinator::CoordinatorHandle;
 use crate::metrics::Metrics;
 use crate::proxy::StartError;
 use crate::session::context::SessionContext;
+use crate::telemetry::Telemetry;
 use crate::wire::ServerCertificates;
 
 /// All buckets of the configuration.
@@ -45,12 +46,15 @@ pub(crate) fn tls(settings: &Bucket) -> Result<TlsConnector, StartError> {
         .map_err(|source| StartError::Certificate { of: format!("bucket {}", settings.name), source })
 }
 
-/// What sessions need, at the start.
+/// What sessions need, at the start. Must run within the runtime.
 pub(crate) fn context(
     config: &Arc<Config>,
     buckets: &[BucketHandle],
     metrics: Arc<Metrics>,
+    version: &'static str,
 ) -> Result<SessionContext, StartError> {
+    let telemetry = Telemetry::start(&config.telemetry, version, &metrics)
+        .map_err(|why| StartError::Telemetry(why.to_string()))?;
     let proof_key = Arc::new(ProofKey::random());
     let throttle = Throttle::new(ThrottlePolicy {
         first: config.auth.failed_login_delay,
@@ -67,6 +71,7 @@ pub(crate) fn context(
         proof_key,
         throttle: Arc::new(throttle),
         metrics,
+        telemetry: Arc::new(telemetry),
         console: Weak::<Nobody>::new(),
     })
 }

@@ -20,6 +20,7 @@ mod proxy;
 mod reload;
 mod root;
 mod session;
+mod telemetry;
 mod view;
 mod wire;
 

@@ -40,6 +40,9 @@ const DRAIN_STEP: Duration = Duration::from_millis(20);
 /// How long sessions that are told to end at once may take to say so.
 const END_WAIT: Duration = Duration::from_secs(6);
 
+/// How long the last spans may take to the collector.
+const FLUSH_WAIT: Duration = Duration::from_secs(2);
+
 /// Why the proxy did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -61,6 +64,9 @@ pub enum StartError {
         /// What is wrong.
         source: CertificateError,
     },
+    /// Traces cannot be sent.
+    #[error("{0}")]
+    Telemetry(String),
     /// The users file cannot be used.
     #[error(transparent)]
     Users(#[from] UsersFileError),
@@ -126,7 +132,7 @@ impl Proxy {
         let metrics = Arc::new(Metrics::new(version));
         let coordinator = CoordinatorHandle::default();
         let buckets = build::buckets(&config, &metrics, &coordinator)?;
-        let context = build::context(&config, &buckets, Arc::clone(&metrics))?;
+        let context = build::context(&config, &buckets, Arc::clone(&metrics), version)?;
         let directory = Arc::new(Directory::new(buckets));
         let sockets = config.listeners.iter().map(listen).collect::<Result<Vec<_>, _>>()?;
         let shards = config.runtime.shards.unwrap_or_else(default_shards);
@@ -271,6 +277,7 @@ impl Proxy {
         }
         let all_closed = || buckets.iter().all(|bucket| bucket.shared().slots.used() == 0);
         wait_until(END_WAIT, all_closed).await;
+        doors.context().telemetry.flush(FLUSH_WAIT).await;
         self.root.stop(None);
         let mut finished = self.ended.clone();
         drop(tokio::time::timeout(END_WAIT, finished.wait_for(Option::is_some)).await);

@@ -107,7 +107,8 @@ impl View {
         let mut held: BTreeMap<(String, &'static str), usize> = BTreeMap::new();
         for conn in self.doors.table.all() {
             counts[conn.checkpoint.phase() as usize].1 += 1;
-            if let (Some(login), Some(reason)) = (conn.login.get(), hold_reason(&conn)) {
+            let Some(login) = conn.login.get() else { continue };
+            for (reason, _) in holds(&conn, Instant::now()) {
                 *held.entry((login.bucket.name().to_string(), reason)).or_default() += 1;
             }
         }
@@ -199,14 +200,20 @@ pub(crate) fn tenant_of(conn: &ClientConn) -> Option<&str> {
     conn.login.get().map(|login| &*login.template.database)
 }
 
-/// Why the session keeps its server connection between requests, if it does: a word for metrics and the admin view.
-fn hold_reason(conn: &ClientConn) -> Option<&'static str> {
-    (conn.server.load(Ordering::Relaxed) != 0 && conn.checkpoint.is_held()).then_some("session")
+/// Why the session keeps its server connection between requests, and since when; nothing while it does not. In session
+/// pooling it keeps it because it is its own.
+fn holds(conn: &ClientConn, now: Instant) -> Vec<(&'static str, Instant)> {
+    let holds = conn.holds();
+    let kept = conn.server.load(Ordering::Relaxed) != 0 && conn.checkpoint.is_held();
+    if holds.is_empty() && kept {
+        return vec![("session", now - conn.checkpoint.since(now).1)];
+    }
+    holds
 }
 
 fn hold_row(conn: &ClientConn, now: Instant) -> Option<HoldRow> {
-    let (login, reason) = (conn.login.get()?, hold_reason(conn)?);
-    let (phase, held_for) = conn.checkpoint.since(now);
+    let (login, holds) = (conn.login.get()?, holds(conn, now));
+    let since = holds.iter().map(|(_, since)| *since).min()?;
     let server = conn.server.load(Ordering::Relaxed);
     Some(HoldRow {
         session: conn.id.0,
@@ -215,9 +222,9 @@ fn hold_row(conn: &ClientConn, now: Instant) -> Option<HoldRow> {
         user: login.user.clone(),
         database: login.template.database.clone(),
         application: login.template.application.clone(),
-        reasons: reason.to_owned(),
-        held_for,
-        state: phase.name(),
+        reasons: holds.iter().map(|(reason, _)| *reason).collect::<Vec<_>>().join(", "),
+        held_for: now.saturating_duration_since(since),
+        state: conn.checkpoint.phase().name(),
     })
 }
 
@@ -292,6 +299,7 @@ fn session_row(conn: &ClientConn, now: Instant) -> SessionRow {
         encryption: login.map_or("", |login| login.encryption),
         connected_for: now.duration_since(conn.accepted),
         state_for,
+        request_for: conn.clock.running_for(now),
         waiting_for: (phase == Phase::Waiting).then_some(state_for),
         server: (server != 0).then_some(server),
         crashes: conn.crashes.load(Ordering::Relaxed),

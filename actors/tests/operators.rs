@@ -4,14 +4,14 @@
 
 mod client;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use client::stage::Stage;
 use client::{Client, Response, Who};
 use serde_json::Value as Json;
 use tds::value::Value;
 use tdsbouncer_config::{Config, Secret, hash_password};
-use tdsbouncer_sim::{SimOptions, SimServer};
+use tdsbouncer_sim::{SimHandle, SimOptions, SimServer};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
@@ -44,6 +44,22 @@ async fn waiting(stage: &Stage, clients: usize) {
     stage.until("they wait", |stage| stage.proxy.health().buckets[0].waiting == clients).await;
 }
 
+/// A server on the port of one that has just ended: the system may take a moment to give it back.
+async fn back_on(listen: std::net::SocketAddr) -> SimHandle {
+    let start = move || {
+        let over = Instant::now() + Duration::from_secs(30);
+        loop {
+            let options = SimOptions { listen, databases: vec!["shop".to_owned()], ..SimOptions::default() };
+            match SimServer::start(options) {
+                Ok(server) => return server,
+                Err(why) => assert!(Instant::now() < over, "{listen}: {why}"),
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    tokio::task::spawn_blocking(start).await.unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_of_the_server_under_pause_is_only_a_delay() {
     let mut stage = Stage::with(2).await;
@@ -65,8 +81,7 @@ async fn a_restart_of_the_server_under_pause_is_only_a_delay() {
     let elsewhere = SimServer::start(SimOptions::default()).unwrap();
     let server = std::mem::replace(&mut stage.server, elsewhere);
     tokio::task::spawn_blocking(|| server.shutdown()).await.unwrap();
-    let options = SimOptions { listen, databases: vec!["shop".to_owned()], ..SimOptions::default() };
-    stage.server = SimServer::start(options).expect("the server is back on its port");
+    stage.server = back_on(listen).await;
 
     assert_eq!(done(&stage, "RESUME").await, "resumed");
     assert_eq!(early.response().await.unwrap().number(), 1);

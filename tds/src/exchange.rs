@@ -30,6 +30,7 @@ pub struct Exchange {
     done_len: usize,
     tail: [u8; LONG_DONE],
     tail_len: usize,
+    packets_received: u64,
 }
 
 /// What happened in a stretch of client bytes.
@@ -41,6 +42,8 @@ pub struct Sent {
     pub completed: u32,
     /// Attentions in it.
     pub attentions: u32,
+    /// Packets that began in it.
+    pub packets: u32,
 }
 
 impl Exchange {
@@ -56,6 +59,7 @@ impl Exchange {
             done_len: if version.is_7_2_or_later() { LONG_DONE } else { SHORT_DONE },
             tail: [0; LONG_DONE],
             tail_len: 0,
+            packets_received: 0,
         }
     }
 
@@ -67,6 +71,7 @@ impl Exchange {
             let was_inside = self.up.in_message();
             let Some(piece) = self.up.next(bytes)? else { break };
             if let Some(header) = piece.header {
+                seen.packets += 1;
                 self.request_header(header, was_inside, &mut seen)?;
             }
             if piece.header.is_some_and(|header| header.kind == PacketType::TRANSACTION_MANAGER)
@@ -120,6 +125,7 @@ impl Exchange {
             {
                 return Err(Malformed::Unexpected { what: header.kind.name(), state: "reading a response" });
             }
+            self.packets_received = self.packets_received.wrapping_add(u64::from(piece.header.is_some()));
             self.keep_tail(&bytes[piece.payload.clone()]);
             if piece.end_of_message {
                 self.response_ended();
@@ -167,6 +173,11 @@ impl Exchange {
             && self.up.is_at_boundary()
             && !self.down.in_message()
             && self.down.is_at_boundary()
+    }
+
+    /// Packets from the server that began so far.
+    pub fn packets_received(&self) -> u64 {
+        self.packets_received
     }
 
     /// True when the client owes the rest of a message that it has begun.
@@ -242,7 +253,7 @@ mod tests {
         let mut exchange = exchange();
         assert!(exchange.is_quiet());
         let seen = exchange.sent(&message(PacketType::SQL_BATCH, &[0; 1000])).unwrap();
-        assert_eq!(seen, Sent { begun: 1, completed: 1, attentions: 0 });
+        assert_eq!(seen, Sent { begun: 1, completed: 1, attentions: 0, packets: 2 });
         assert!(!exchange.is_quiet());
         assert_eq!(exchange.received(&response(&[&[0xD1; 2000], &DONE])).unwrap(), 1);
         assert!(exchange.is_quiet());

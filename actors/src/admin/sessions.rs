@@ -29,6 +29,8 @@ pub(crate) struct SessionRow {
     pub(crate) connected_for: Duration,
     /// How long it is in this state.
     pub(crate) state_for: Duration,
+    /// For how long its request is under way, if one is.
+    pub(crate) request_for: Option<Duration>,
     /// How long it waits for a server connection, if it does.
     pub(crate) waiting_for: Option<Duration>,
     /// The server connection lent to it.
@@ -54,6 +56,7 @@ impl Row for SessionRow {
         ("encryption", Kind::Text, |row| row.encryption.into()),
         ("connected_for", Kind::DurationMs, |row| millis(row.connected_for)),
         ("state_for", Kind::DurationMs, |row| millis(row.state_for)),
+        ("request_for", Kind::DurationMs, |row| millis_if(row.request_for)),
         ("waiting_for", Kind::DurationMs, |row| millis_if(row.waiting_for)),
         ("server", Kind::Number, |row| row.server.into()),
         ("crashes", Kind::Number, |row| row.crashes.into()),

@@ -159,6 +159,7 @@ pub(crate) async fn dial(
                 ServerTlsMode::Strict => "strict",
             },
             opened: Instant::now(),
+            connecting: asked.elapsed(),
             expires: None,
             uses: 0,
             state: ConnState::default(),

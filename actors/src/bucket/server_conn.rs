@@ -103,6 +103,8 @@ pub(crate) struct ServerConn {
     pub(crate) dialect: Dialect,
     pub(crate) encryption: &'static str,
     pub(crate) opened: Instant,
+    /// How long connecting and logging in took.
+    pub(crate) connecting: Duration,
     /// When it is too old to be lent again.
     pub(crate) expires: Option<Instant>,
     pub(crate) uses: u64,
@@ -197,6 +199,11 @@ impl Lease {
     pub(crate) fn conn(&mut self) -> Option<&mut ServerConn> {
         self.wear = Wear::Tainted;
         self.conn.as_deref_mut()
+    }
+
+    /// When the connection was opened, and how long that took.
+    pub(crate) fn opened(&self) -> Option<(Instant, Duration)> {
+        self.conn.as_ref().map(|conn| (conn.opened, conn.connecting))
     }
 
     /// The connection's socket, to wait at: nothing is sent or read.

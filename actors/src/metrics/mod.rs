@@ -5,7 +5,7 @@ mod names;
 mod requests;
 
 pub(crate) use gauges::{BucketGauges, SessionGauges};
-pub(crate) use requests::RequestMetrics;
+pub(crate) use requests::{Outcome, RequestMetrics, RequestTimes};
 
 use crate::admin::CrashRow;
 use crate::crash_book::CrashBook;
@@ -238,7 +238,6 @@ impl Metrics {
         self.coordinator_operations.with(&[operation, result(ok)]).inc();
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "whoever exports traces counts by it"))]
     /// What became of spans: `exported`, `failed`, `dropped`.
     pub(crate) fn spans(&self, result: &'static str, number: usize) {
         self.spans.with(&[result]).inc_by(number as u64);
@@ -418,7 +417,6 @@ fn labels(name: Name, values: &[&str]) -> Labels {
 
 #[cfg(test)]
 mod tests {
-    use super::requests::{Outcome, RequestTimes};
     use super::*;
 
     /// Everything counted at least once.

@@ -1,7 +1,5 @@
 //! What is counted and measured of each request when it ends, and of each hold.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "sessions tell it once they follow their requests"))]
-
 use super::names;
 use super::{Labels, Series};
 use prometheus_client::metrics::counter::Counter;
@@ -42,6 +40,17 @@ pub(crate) enum Outcome {
     Failed(&'static str),
     /// Broken off by its client.
     Cancelled,
+}
+
+impl Outcome {
+    /// One word, for logs and spans.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Cancelled => "cancelled",
+            Self::Failed(label) => label,
+        }
+    }
 }
 
 /// The series of all buckets.

@@ -16,6 +16,7 @@ use super::verdict::{Phase, Verdict, verdict};
 use crate::bucket::key::LoginTemplate;
 use crate::bucket::{BucketClient, BucketHandle};
 use crate::policy::{self, CrashLog};
+use crate::telemetry::{RequestClock, Telemetry, Traced};
 use crate::wire::{Link, Socket};
 
 /// Counts sessions of this process, for logs and the admin view.
@@ -50,6 +51,10 @@ pub(crate) struct ClientConn {
     pub(crate) bytes_out: AtomicU64,
     /// The number of the server connection in use, 0 for none: for the admin view.
     pub(crate) server: AtomicU64,
+    /// How far its request has come.
+    pub(crate) clock: RequestClock,
+    /// The traced request that its holds began with.
+    hold_trace: Mutex<Option<Traced>>,
     /// What the session holds its server connection for, and since when: for the admin view.
     holds: Mutex<Vec<(&'static str, Instant)>>,
     crash_log: Mutex<CrashLog>,
@@ -196,6 +201,8 @@ impl ClientConn {
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
             server: AtomicU64::new(0),
+            clock: RequestClock::default(),
+            hold_trace: Mutex::default(),
             holds: Mutex::default(),
             crash_log: Mutex::default(),
             handshake: Mutex::new(handshake),
@@ -210,14 +217,30 @@ impl ClientConn {
         verdict(self.checkpoint.phase(), self.checkpoint.is_held(), allowed)
     }
 
-    /// Shows what the session holds its server connection for.
-    pub(crate) fn show_holds(&self, holds: Vec<(&'static str, Instant)>) {
-        *self.holds.lock().unwrap_or_else(PoisonError::into_inner) = holds;
+    /// Shows what the session holds its server connection for, and tells of each hold that has ended.
+    pub(crate) fn show_holds(&self, holds: Vec<(&'static str, Instant)>, telemetry: &Telemetry) {
+        let before = std::mem::replace(&mut *lock(&self.holds), holds.clone());
+        let ended = before.iter().filter(|(reason, _)| !holds.iter().any(|(other, _)| other == reason));
+        let traced = *lock(&self.hold_trace);
+        for (reason, since) in ended {
+            telemetry.hold_ended(self, reason, *since, traced);
+        }
+        if holds.is_empty() {
+            *lock(&self.hold_trace) = None;
+        }
+    }
+
+    /// The request that is under way has ended.
+    pub(crate) fn request_ended(&self, telemetry: &Telemetry) {
+        let Some(traced) = telemetry.request_ended(self) else { return };
+        if !lock(&self.holds).is_empty() {
+            lock(&self.hold_trace).get_or_insert(traced);
+        }
     }
 
     /// What the session holds its server connection for, and since when.
     pub(crate) fn holds(&self) -> Vec<(&'static str, Instant)> {
-        self.holds.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.holds).clone()
     }
 
     /// The client is logged in: it no longer counts among the handshakes.
@@ -225,4 +248,8 @@ impl ClientConn {
         drop(self.login.set(login));
         self.handshake.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

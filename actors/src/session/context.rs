@@ -11,6 +11,7 @@ use crate::admin::Source;
 use crate::auth::{ProofKey, Throttle, UsersFile};
 use crate::bucket::BucketHandle;
 use crate::metrics::Metrics;
+use crate::telemetry::Telemetry;
 use crate::wire::ServerCertificates;
 
 /// Shared by all sessions that began with the same configuration.
@@ -25,6 +26,8 @@ pub(crate) struct SessionContext {
     pub(crate) users: Arc<UsersFile>,
     pub(crate) throttle: Arc<Throttle>,
     pub(crate) metrics: Arc<Metrics>,
+    /// Tells of requests: metrics, log, traces.
+    pub(crate) telemetry: Arc<Telemetry>,
     /// Who answers at the SQL console.
     pub(crate) console: Weak<dyn Source>,
 }

@@ -85,6 +85,7 @@ pub(crate) async fn serve(
     let relaying = Relaying {
         conn,
         metrics,
+        telemetry: &context.telemetry,
         recall: &recall,
         patience: context.patience(),
         chunk: context.chunk(),

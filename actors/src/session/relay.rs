@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tds::Malformed;
 use tds::exchange::Exchange;
+use tds::packet::PacketType;
 use tokio::time::{Sleep, sleep};
 
 use super::chunk::Chunk;
@@ -17,6 +18,7 @@ use super::client_conn::{ClientConn, ClientIo, Wish};
 use super::verdict::Phase;
 use crate::bucket::recall::{Recall, RecallLevel, RecallReason};
 use crate::metrics::BucketMetrics;
+use crate::telemetry::Telemetry;
 use crate::wire::Link;
 
 /// How often a session that is under way looks for silence that lasts too long.
@@ -61,6 +63,7 @@ pub(crate) struct Patience {
 pub(crate) struct Relaying<'a> {
     pub(crate) conn: &'a ClientConn,
     pub(crate) metrics: &'a BucketMetrics,
+    pub(crate) telemetry: &'a Telemetry,
     pub(crate) recall: &'a Recall,
     pub(crate) patience: Patience,
     /// Bytes read at once, per direction, to begin with.
@@ -263,7 +266,18 @@ impl<'a> Relay<'a> {
         self.of.metrics.bytes_to_server.inc_by(self.to_server.len() as u64);
         let Some(exchange) = &mut self.io.exchange else { return Ok(()) };
         let seen = exchange.sent(&self.to_server).map_err(RelayEnd::ClientProtocol)?;
+        if seen.begun > 0 {
+            self.of
+                .conn
+                .clock
+                .begin(self.to_server.first().map_or(PacketType::SQL_BATCH, |kind| PacketType(*kind)));
+            self.of.conn.clock.sent();
+        }
+        if seen.attentions > 0 {
+            self.of.conn.clock.cancelled();
+        }
         self.of.metrics.requests.inc_by(seen.begun.into());
+        self.of.metrics.work.packets("to_server", kind_of(&self.to_server), seen.packets.into());
         self.of.metrics.attentions.inc_by(seen.attentions.into());
         Ok(())
     }
@@ -311,7 +325,14 @@ impl<'a> Relay<'a> {
         self.of.conn.checkpoint.enter(Phase::Forwarding);
         crate::crash_test::point("forwarding", self.of.application);
         match &mut self.io.exchange {
-            Some(exchange) => exchange.received(&self.to_client).map(drop).map_err(RelayEnd::ServerProtocol),
+            Some(exchange) => {
+                self.of.conn.clock.answered();
+                let before = exchange.packets_received();
+                exchange.received(&self.to_client).map_err(RelayEnd::ServerProtocol)?;
+                let packets = exchange.packets_received().wrapping_sub(before);
+                self.of.metrics.work.packets("to_client", "response", packets);
+                Ok(())
+            }
             None => Ok(()),
         }
     }
@@ -334,6 +355,19 @@ impl<'a> Relay<'a> {
         }
         self.of.conn.checkpoint.hold(true);
         self.of.conn.checkpoint.enter(Phase::Idle);
+        self.of.conn.request_ended(self.of.telemetry);
+    }
+}
+
+/// What kind of packets these bytes begin with: the rest of one that began earlier counts as its beginning did.
+pub(super) fn kind_of(bytes: &[u8]) -> &'static str {
+    match bytes.first().map(|kind| PacketType(*kind)) {
+        Some(PacketType::SQL_BATCH) => "batch",
+        Some(PacketType::RPC) => "call",
+        Some(PacketType::TRANSACTION_MANAGER) => "transaction",
+        Some(PacketType::BULK_LOAD) => "bulk_load",
+        Some(PacketType::ATTENTION) => "attention",
+        _ => "other",
     }
 }
 
@@ -380,6 +414,7 @@ mod tests {
         let of = Relaying {
             conn: &conn,
             metrics: &metrics,
+            telemetry: &Telemetry::off(),
             recall: &Recall::default(),
             patience: PATIENCE,
             chunk: 1 << 20,

@@ -50,6 +50,10 @@ pub(crate) async fn serve(
     after_crash: Option<Verdict>,
 ) -> End {
     let session = Session { conn, context, login };
+    if after_crash.is_some() {
+        conn.clock.refused("restarted");
+        conn.request_ended(&context.telemetry);
+    }
     let ended = if session.shares() {
         Box::pin(Pooled::new(&session).run(io, after_crash)).await
     } else {
@@ -87,6 +91,7 @@ impl Session<'_> {
             self.conn.checkpoint.enter(Phase::Idle);
             crate::crash_test::point("idle", &self.login.template.application);
             self.next_request(io).await?;
+            self.request_began(io);
             self.conn.checkpoint.enter(Phase::Waiting);
             match self.wait_for_lease(io, None).await? {
                 Waited::Lease(lease) => return self.relay(io, *lease).await,
@@ -94,11 +99,20 @@ impl Session<'_> {
                 Waited::Withdrawn => self.say_withdrawn(io).await?,
                 Waited::Refused(error) => self.refused(io, error).await?,
             }
+            self.conn.request_ended(&self.context.telemetry);
+        }
+    }
+
+    /// A request's first packet is at the front of the input.
+    pub(super) fn request_began(&self, io: &ClientIo) {
+        if let Some(kind) = io.link.input.first() {
+            self.conn.clock.begin(PacketType(*kind));
         }
     }
 
     /// What a client gets that broke off its request before a server heard of it.
     pub(super) async fn say_withdrawn(&self, io: &mut ClientIo) -> Result<(), End> {
+        self.conn.clock.cancelled();
         let version = self.login.template.client_version;
         self.say(io, &answer::errors(&[], version)).await?;
         self.say(io, &answer::attention_acknowledged(version)).await
@@ -111,6 +125,7 @@ impl Session<'_> {
             return Err(End::Told(error.into()));
         }
         debug!(session = %self.conn.id, %error, "no server connection");
+        self.conn.clock.refused(error.label());
         self.context.metrics.session_error(error.label());
         self.answer_request(io, &[], &error.messages()).await
     }
@@ -196,6 +211,7 @@ impl Session<'_> {
         crate::crash_test::point("waiting", &self.login.template.application);
         let bucket = &self.login.bucket;
         let asked = Instant::now();
+        self.conn.clock.asked();
         let deadline = asked + bucket.settings().acquire_timeout;
         let mut acquiring = std::pin::pin!(bucket.acquire(&self.login.template, wish, deadline));
         let outcome = loop {
@@ -206,7 +222,12 @@ impl Session<'_> {
             tokio::select! {
                 biased;
                 outcome = &mut acquiring => break match outcome {
-                    Ok(lease) => Ok(Waited::Lease(Box::new(lease))),
+                    Ok(lease) => {
+                        if let Some((opened, connecting)) = lease.opened() {
+                            self.conn.clock.leased(opened, connecting);
+                        }
+                        Ok(Waited::Lease(Box::new(lease)))
+                    }
                     Err(error) => Ok(Waited::Refused(error)),
                 },
                 // One client's early bytes are bounded by one chunk: the rest stays in its socket.
@@ -307,7 +328,9 @@ impl Session<'_> {
         let application = &self.login.template.application;
         let metrics = &self.login.bucket.shared().metrics;
         let (patience, chunk) = (self.context.patience(), self.context.chunk());
-        let relaying = Relaying { conn: self.conn, metrics, recall: &recall, patience, chunk, application };
+        let telemetry = &self.context.telemetry;
+        let relaying =
+            Relaying { conn: self.conn, metrics, telemetry, recall: &recall, patience, chunk, application };
         let end = Relay::new(relaying, io, server).run().await;
         debug!(session = %self.conn.id, lease = ?lease, ?end, "session over");
         // Behind bytes that are no packets nobody knows where the connection stands.

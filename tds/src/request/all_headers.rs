@@ -82,7 +82,7 @@ impl AllHeaders {
     }
 
     /// Reads the headers if the version has them.
-    pub(crate) fn read_if_any(reader: &mut Reader<'_>, dialect: Dialect) -> Result<Option<Self>, Malformed> {
+    pub fn read_if_any(reader: &mut Reader<'_>, dialect: Dialect) -> Result<Option<Self>, Malformed> {
         if dialect.is_7_2_or_later() { Self::read(reader).map(Some) } else { Ok(None) }
     }
 

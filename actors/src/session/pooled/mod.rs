@@ -32,6 +32,7 @@ use crate::bucket::Lease;
 use crate::bucket::recall::RecallLevel;
 use crate::bucket::state::Wish as ConnWish;
 use crate::error::{Answer, SessionError};
+use crate::telemetry::TraceContext;
 use asked::{Asked, RequestReader};
 use holds::Reason;
 use observer::Reply;
@@ -94,10 +95,14 @@ impl<'a> Pooled<'a> {
         conn.checkpoint.enter(Phase::Idle);
         crate::crash_test::point("idle", &self.session.login.template.application);
         self.await_request(io).await?;
+        self.session.request_began(io);
         // On the heap, so that a session is small while it rests.
-        Box::pin(self.serve_request(io)).await
+        let served = Box::pin(self.serve_request(io)).await;
+        conn.request_ended(&self.session.context.telemetry);
+        served
     }
 
+    /// Answers the request that has begun.
     async fn serve_request(&mut self, io: &mut ClientIo) -> Result<(), End> {
         let incoming = match self.session.receive(io).await? {
             Received::Request(incoming) => incoming,
@@ -107,6 +112,7 @@ impl<'a> Pooled<'a> {
             return self.session.answer_request(io, &[], &[]).await;
         }
         if let Some((error, rolled_back)) = state_of(io).overdue.take() {
+            self.session.conn.clock.refused(error.label());
             return self.session.answer_request(io, &rolled_back, &error.messages()).await;
         }
         let mut asked = self.read(io, &incoming)?;
@@ -243,7 +249,7 @@ impl<'a> Pooled<'a> {
         state.lost_connection();
         state.overdue = Some((error, rolled_back));
         self.session.conn.checkpoint.hold(false);
-        self.session.conn.show_holds(Vec::new());
+        self.session.conn.show_holds(Vec::new(), &self.session.context.telemetry);
         Ok(())
     }
 
@@ -251,6 +257,11 @@ impl<'a> Pooled<'a> {
         let dialect = self.session.login.dialect;
         let reader = self.reader.get_or_insert_with(|| Box::new(RequestReader::new(dialect)));
         let payload = incoming.payload(&io.link.input, &mut self.scratch);
+        if self.session.context.telemetry.is_on()
+            && let Some(context) = TraceContext::of(incoming.kind, payload, dialect)
+        {
+            self.session.conn.clock.belongs_to(context);
+        }
         reader
             .read(incoming.kind, incoming.status, payload, incoming.whole, &self.procedures)
             .map_err(protocol)
@@ -311,6 +322,7 @@ impl<'a> Pooled<'a> {
 
     async fn refuse(&self, io: &mut ClientIo, error: &SessionError) -> Result<(), End> {
         debug!(session = %self.session.conn.id, %error, "refused a request");
+        self.session.conn.clock.refused(error.label());
         self.session.context.metrics.session_error(error.label());
         self.session.answer_request(io, &[], &error.messages()).await
     }
@@ -405,7 +417,15 @@ impl<'a> Pooled<'a> {
         let reader = self.reader.get_or_insert_with(|| Box::new(RequestReader::new(dialect)));
         let (patience, chunk) = (session.context.patience(), session.context.chunk());
         let application = &session.login.template.application;
-        let of = Relaying { conn: session.conn, metrics, recall: &recall, patience, chunk, application };
+        let of = Relaying {
+            conn: session.conn,
+            metrics,
+            telemetry: &session.context.telemetry,
+            recall: &recall,
+            patience,
+            chunk,
+            application,
+        };
         let reply = Reply { states: state.states.clone(), ..Reply::default() };
         let (server, editor) = match conn.turn() {
             Some(both) => both,
@@ -445,6 +465,7 @@ impl<'a> Pooled<'a> {
         if let Some(exchange) = &mut io.exchange {
             exchange.forget_server();
         }
+        self.tell(&reply);
         let rules = self.rules();
         let state = io.pooled.get_or_insert_default();
         let Some(conn) = self.lease.as_mut().and_then(Lease::conn) else { return };
@@ -464,12 +485,24 @@ impl<'a> Pooled<'a> {
             session.conn.checkpoint.hold(held);
             session.conn.show_holds(
                 state.ledger.reasons().into_iter().map(|(reason, since)| (reason.name(), since)).collect(),
+                &session.context.telemetry,
             );
         }
         // A transaction that was begun and is over holds nothing either.
         let lingers = asked.leaves_values && !session.login.bucket.settings().linger.is_zero();
         if !held && !lingers {
             self.give_back();
+        }
+    }
+
+    /// What is told of the request that was answered.
+    fn tell(&self, reply: &Reply) {
+        let clock = &self.session.conn.clock;
+        clock.rows(reply.rows);
+        if reply.withdrawn {
+            clock.cancelled();
+        } else if reply.error {
+            clock.error(reply.number.unwrap_or(-1));
         }
     }
 
@@ -535,7 +568,7 @@ impl<'a> Pooled<'a> {
         conn.server.store(0, Ordering::Relaxed);
         if conn.checkpoint.is_held() {
             conn.checkpoint.hold(false);
-            conn.show_holds(Vec::new());
+            conn.show_holds(Vec::new(), &self.session.context.telemetry);
         }
         lease.keep();
     }
@@ -552,7 +585,7 @@ impl<'a> Pooled<'a> {
     fn drop_lease(&mut self) {
         if let Some(lease) = self.lease.take() {
             self.session.conn.server.store(0, Ordering::Relaxed);
-            self.session.conn.show_holds(Vec::new());
+            self.session.conn.show_holds(Vec::new(), &self.session.context.telemetry);
             drop(lease);
         }
     }
@@ -560,7 +593,7 @@ impl<'a> Pooled<'a> {
     /// The session is over: what it held is reset and goes home.
     fn leave(&mut self, io: &mut ClientIo) {
         let Some(lease) = self.lease.take() else { return };
-        self.session.conn.show_holds(Vec::new());
+        self.session.conn.show_holds(Vec::new(), &self.session.context.telemetry);
         let state = state_of(io);
         if state.is_free() {
             lease.keep();

@@ -23,7 +23,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::super::chunk::Chunk;
 use super::super::client_conn::Wish;
-use super::super::relay::{RelayEnd, Relaying};
+use super::super::relay::{RelayEnd, Relaying, kind_of};
 use super::super::verdict::Phase;
 use super::asked::{Asked, RequestReader};
 use super::observer::{Observer, OwnReply, Reply};
@@ -292,6 +292,7 @@ impl Turn<'_> {
             match self.flow.up {
                 Up::Own => match self.own.pop_front() {
                     Some(own) => {
+                        self.of.conn.clock.preparing();
                         self.flow.to_server.extend_from_slice(&own.bytes);
                         self.flow.awaited.push_back(own.kind);
                         self.flow.waiting = own.wait;
@@ -308,9 +309,11 @@ impl Turn<'_> {
     fn load_request(&mut self) -> Result<(), TurnEnd> {
         let Self { request, client, exchange, flow, of, asked, transaction, .. } = self;
         of.conn.checkpoint.enter(Phase::Sent);
+        of.conn.clock.sent();
         let mut bytes = client.input.split_to(request.len);
         if let Some(exchange) = exchange.as_mut() {
-            exchange.sent(&bytes).map_err(RelayEnd::ClientProtocol)?;
+            let seen = exchange.sent(&bytes).map_err(RelayEnd::ClientProtocol)?;
+            of.metrics.work.packets("to_server", kind_of(&bytes), seen.packets.into());
         }
         of.conn.bytes_in.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         if let Some(instead) = request.instead.take() {
@@ -371,7 +374,8 @@ impl Turn<'_> {
         }
         let bytes = self.client.input.split_to(at);
         if let Some(exchange) = self.exchange.as_mut() {
-            exchange.sent(&bytes).map_err(RelayEnd::ClientProtocol)?;
+            let seen = exchange.sent(&bytes).map_err(RelayEnd::ClientProtocol)?;
+            self.of.metrics.work.packets("to_server", kind_of(&bytes), seen.packets.into());
         }
         self.of.conn.bytes_in.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         self.of.metrics.bytes_to_server.inc_by(bytes.len() as u64);
@@ -437,9 +441,11 @@ impl Turn<'_> {
             }
             crate::crash_test::point("sent", self.of.application);
             self.of.conn.checkpoint.enter(Phase::Forwarding);
+            self.of.conn.clock.answered();
             crate::crash_test::point("forwarding", self.of.application);
             self.of.conn.bytes_out.fetch_add(self.flow.to_client.len() as u64, Ordering::Relaxed);
             self.of.metrics.bytes_to_client.inc_by(self.flow.to_client.len() as u64);
+            self.of.metrics.work.packets("to_client", "response", whole_packets(&self.flow.to_client));
         }
         match self.client.poll_write_from(cx, &mut self.flow.to_client) {
             Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
@@ -470,7 +476,11 @@ impl Turn<'_> {
     fn own_answered(&mut self, kind: OwnKind, passed: Passed) -> Result<(), TurnEnd> {
         let reply = std::mem::take(&mut self.flow.own_reply);
         let sent = self.flow.up != Up::Own && self.flow.up != Up::Request;
-        let failed = |why: String| Err(TurnEnd::NotPrepared { why, sent });
+        let work = &self.of.metrics.work;
+        let failed = |why: String| {
+            work.replay(false);
+            Err(TurnEnd::NotPrepared { why, sent })
+        };
         self.flow.awaited.pop_front();
         // Nothing is sent behind what waits, so its response is the last one that is awaited.
         self.flow.waiting &= !self.flow.awaited.is_empty();
@@ -490,7 +500,11 @@ impl Turn<'_> {
             (OwnKind::Begin, _) => {
                 failed("the server did not say that a transaction began (ENVCHANGE 8)".to_owned())
             }
-            (OwnKind::Reset | OwnKind::Replay | OwnKind::Nest, _) => Ok(()),
+            (OwnKind::Reset | OwnKind::Replay, _) => {
+                work.replay(true);
+                Ok(())
+            }
+            (OwnKind::Nest, _) => Ok(()),
         }
     }
 
@@ -530,4 +544,15 @@ impl Turn<'_> {
             }
         }
     }
+}
+
+/// How many packets these are: the editor writes whole ones.
+fn whole_packets(mut bytes: &[u8]) -> u64 {
+    let mut packets = 0;
+    while let Some(header) = bytes.first_chunk::<HEADER_LEN>() {
+        packets += 1;
+        let length = usize::from(u16::from_be_bytes([header[2], header[3]])).max(HEADER_LEN);
+        bytes = bytes.get(length..).unwrap_or_default();
+    }
+    packets
 }
