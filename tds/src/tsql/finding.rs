@@ -180,7 +180,7 @@ pub struct Verdict {
     pub calls_procedures: bool,
     /// It leaves identity values that the next batch may read.
     pub leaves_identity: bool,
-    /// Its last statement leaves a row count that the next batch may read.
+    /// Its last statement changed rows, or called what may have: the next batch may read how many.
     pub leaves_row_count: bool,
 }
 

@@ -102,10 +102,56 @@ impl Lexer {
             self.unit(u16::from_le_bytes([low, high]), &mut sink);
             rest = behind;
         }
-        let units = rest.chunks_exact(2);
-        self.half = units.remainder().first().copied();
-        for unit in units {
-            self.unit(u16::from_le_bytes([unit[0], unit[1]]), &mut sink);
+        loop {
+            rest = &rest[self.run(rest)..];
+            let Some((unit, behind)) = rest.split_first_chunk::<2>() else { break };
+            self.unit(u16::from_le_bytes(*unit), &mut sink);
+            rest = behind;
+        }
+        self.half = rest.first().copied();
+    }
+
+    /// Takes what only continues the present state: white space, the rest of a word, what stands in quotes or in a
+    /// comment. Returns how many bytes that were.
+    fn run(&mut self, bytes: &[u8]) -> usize {
+        let units = bytes.chunks_exact(2);
+        match self.state {
+            State::Between => {
+                2 * units.take_while(|unit| unit[1] == 0 && matches!(unit[0], 1..=b' ')).count()
+            }
+            State::Word => {
+                let mut taken = 0;
+                for unit in units.take_while(|unit| unit[1] == 0 && IN_WORD[usize::from(unit[0])]) {
+                    self.push_ascii(unit[0]);
+                    taken += 2;
+                }
+                taken
+            }
+            State::Quoted(end) => {
+                let end = end.to_le_bytes();
+                let mut taken = 0;
+                for unit in units.take_while(|unit| **unit != end) {
+                    if self.chars <= MAX_TEXT {
+                        self.push(u16::from_le_bytes([unit[0], unit[1]]));
+                    }
+                    taken += 2;
+                }
+                taken
+            }
+            State::Line(false) => {
+                let ends = |unit: u16| matches!(unit, LINE_FEED | RETURN | 0x85 | 0x2028 | 0x2029);
+                2 * units.take_while(|unit| !ends(u16::from_le_bytes([unit[0], unit[1]]))).count()
+            }
+            State::Block(depth, _) => {
+                let inside = |unit: u16| !matches!(unit, STAR | SLASH);
+                let taken =
+                    2 * units.take_while(|unit| inside(u16::from_le_bytes([unit[0], unit[1]]))).count();
+                if taken > 0 {
+                    self.state = State::Block(depth, 0);
+                }
+                taken
+            }
+            _ => 0,
         }
     }
 
@@ -239,6 +285,13 @@ impl Lexer {
         sink(Token { kind, text: &self.text, cut: self.chars > MAX_TEXT });
     }
 
+    fn push_ascii(&mut self, ascii: u8) {
+        self.chars += 1;
+        if self.chars <= MAX_TEXT {
+            self.text.push(char::from(ascii));
+        }
+    }
+
     fn push(&mut self, unit: u16) {
         self.chars += 1;
         if self.chars <= MAX_TEXT {
@@ -275,10 +328,21 @@ fn suspect(unit: u16, sink: &mut impl FnMut(Token<'_>)) {
     }
 }
 
+/// The ASCII characters of names and keywords.
+const IN_WORD: [bool; 256] = {
+    let mut in_word = [false; 256];
+    let mut at = 0;
+    while at < 0x80 {
+        in_word[at] = (at as u8).is_ascii_alphanumeric() || matches!(at as u8, b'_' | b'@' | b'#' | b'$');
+        at += 1;
+    }
+    in_word
+};
+
 /// Characters of names and keywords. Surrogates are.
 fn is_word(unit: u16) -> bool {
     match u8::try_from(unit) {
-        Ok(ascii @ ..0x80) => ascii.is_ascii_alphanumeric() || matches!(ascii, b'_' | b'@' | b'#' | b'$'),
+        Ok(ascii @ ..0x80) => IN_WORD[usize::from(ascii)],
         _ => char::from_u32(u32::from(unit)).is_none_or(char::is_alphanumeric),
     }
 }

@@ -535,10 +535,7 @@ impl Statements {
             maybe_identity: matches!(keyword, "merge" | "exec" | "execute" | "bulk"),
             outcome: !control,
             fetch: keyword == "fetch",
-            rows: matches!(
-                keyword,
-                "insert" | "update" | "delete" | "merge" | "select" | "fetch" | "exec" | "execute" | "bulk"
-            ),
+            rows: matches!(keyword, "insert" | "update" | "delete" | "merge" | "exec" | "execute" | "bulk"),
         };
         self.values.statement(sets, self.runs);
         self.leading = keyword;

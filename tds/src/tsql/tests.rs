@@ -358,6 +358,7 @@ fn the_verdict_says_what_the_next_batch_may_read() {
     assert!(scan("insert t values (1)").1.leaves_identity);
     assert!(scan("insert t values (1)").1.leaves_row_count);
     assert!(!scan("insert t values (1) set nocount on").1.leaves_row_count);
+    assert!(!scan("select * from t").1.leaves_row_count, "nobody asks for what its client counts itself");
     assert!(!scan("set nocount on").1.leaves_identity);
 }
 

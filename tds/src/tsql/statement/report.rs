@@ -6,6 +6,9 @@ use crate::tsql::finding::{Finding, Hold, Previous};
 use crate::tsql::lexer::{Kind, Token};
 use crate::tsql::procedure::{Effect, LONGEST, Procedures, lower};
 
+/// The length of `rowcount_big` and `sysprocesses`: no shorter name is looked for in expressions.
+const SHORTEST: usize = 12;
+
 impl Statements {
     pub(super) fn unsure(&mut self, why: &'static str, out: &mut Out<'_>) {
         self.verdict.unsure.get_or_insert(why);
@@ -127,7 +130,8 @@ impl Statements {
                 "@@spid" => self.reads_process_id(out),
                 _ => {}
             },
-            Kind::Word | Kind::Quoted => match lower(token.text, &mut buffer) {
+            Kind::Word | Kind::Quoted if token.text.len() >= SHORTEST => match lower(token.text, &mut buffer)
+            {
                 "scope_identity" => self.function = Some(Previous::ScopeIdentity),
                 "rowcount_big" => self.function = Some(Previous::RowCount),
                 "sysprocesses"
