@@ -8,6 +8,7 @@ mod hash_password;
 mod probe;
 mod run;
 mod sim;
+mod top;
 
 use crate::failure::Failure;
 use clap::Subcommand;
@@ -26,6 +27,8 @@ pub(crate) enum Command {
     Admin(admin::Args),
     /// Ask a SQL Server, harmlessly, whether it does what pooling assumes
     Probe(probe::Args),
+    /// Watch a running proxy: buckets, queues, holds, slow requests
+    Top(top::Args),
     /// Make a password hash for the users file; reads the password from the terminal or from standard input
     HashPassword(hash_password::Args),
     /// Print completions for a shell
@@ -43,6 +46,7 @@ impl Command {
             Self::Sim(args) => sim::run(&args),
             Self::Admin(args) => admin::run(&args),
             Self::Probe(args) => probe::run(&args),
+            Self::Top(args) => top::run(&args),
             Self::HashPassword(args) => hash_password::run(&args),
             Self::Completions(args) => completions::completions(&args),
             Self::Man => completions::man(),
