@@ -8,7 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use ractor::{Actor, ActorRef};
 use serde::Serialize;
-use tdsbouncer_config::{Config, Listener};
+use tdsbouncer_config::{Config, Coordinator, Listener};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
@@ -19,7 +19,7 @@ use crate::admin::{AdminArgs, AdminSocket, AdminSocketError, Source};
 use crate::auth::UsersFileError;
 use crate::bucket::{BucketHandle, Directory};
 use crate::build;
-use crate::coordinator::CoordinatorHandle;
+use crate::coordinator::{CoordinatorHandle, SharedEstate};
 use crate::host::{Host, Shutdown};
 use crate::listener::{Doors, ShardHandle};
 use crate::metrics::{CONTENT_TYPE, Metrics};
@@ -73,6 +73,9 @@ pub enum StartError {
     /// The admin socket cannot be made.
     #[error(transparent)]
     Admin(#[from] AdminSocketError),
+    /// The way to Redis cannot be built from its settings.
+    #[error("coordinator: {0}")]
+    Coordinator(String),
     /// The root of the supervision tree did not start.
     #[error("the supervision tree did not start: {0}")]
     Tree(#[from] ractor::SpawnErr),
@@ -131,6 +134,13 @@ impl Proxy {
     pub async fn start(config: Arc<Config>, version: &'static str) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new(version));
         let coordinator = CoordinatorHandle::default();
+        let shared = match &config.coordinator {
+            Coordinator::Local => None,
+            Coordinator::Redis(settings) => {
+                let shared = SharedEstate::new(settings, Arc::clone(&metrics));
+                Some(shared.map_err(|why| StartError::Coordinator(why.to_string()))?)
+            }
+        };
         let buckets = build::buckets(&config, &metrics, &coordinator)?;
         let context = build::context(&config, &buckets, Arc::clone(&metrics), version)?;
         let directory = Arc::new(Directory::new(buckets));
@@ -174,7 +184,12 @@ impl Proxy {
             coordinator: coordinator.clone(),
             host: Arc::clone(&host),
         };
-        let estate = Arc::new(Estate { doors, directory, coordinator, reloading, reload, host, admin });
+        if let Some(shared) = shared.clone() {
+            coordinator.is_shared();
+            metrics.watch_coordinator(move || shared.modes());
+        }
+        let estate =
+            Arc::new(Estate { doors, directory, coordinator, shared, reloading, reload, host, admin });
         let (root, running) = Actor::spawn(None, Root, Arc::clone(&estate)).await?;
         let (tell, ended) = watch::channel(None);
         let closed = estate.doors.closed.subscribe();
@@ -277,6 +292,7 @@ impl Proxy {
         }
         let all_closed = || buckets.iter().all(|bucket| bucket.shared().slots.used() == 0);
         wait_until(END_WAIT, all_closed).await;
+        self.estate.coordinator.leave().await;
         doors.context().telemetry.flush(FLUSH_WAIT).await;
         self.root.stop(None);
         let mut finished = self.ended.clone();

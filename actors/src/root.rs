@@ -10,7 +10,7 @@ use tracing::error;
 
 use crate::admin::{AdminActor, AdminArgs};
 use crate::bucket::{BucketSupervisor, Directory};
-use crate::coordinator::{CoordinatorHandle, LocalCoordinator};
+use crate::coordinator::{CoordinatorHandle, LocalCoordinator, SharedArgs, SharedCoordinator, SharedEstate};
 use crate::host::Host;
 use crate::listener::{Doors, ListenerSupervisor};
 use crate::policy::{self, CrashLog};
@@ -21,6 +21,8 @@ pub(crate) struct Estate {
     pub(crate) doors: Arc<Doors>,
     pub(crate) directory: Arc<Directory>,
     pub(crate) coordinator: CoordinatorHandle,
+    /// What the coordinator shares with other proxies; `None`: this one is alone.
+    pub(crate) shared: Option<Arc<SharedEstate>>,
     pub(crate) reloading: Reloading,
     pub(crate) reload: ReloadHandle,
     pub(crate) host: Arc<Host>,
@@ -133,7 +135,13 @@ impl RootState {
         let estate = &self.estate;
         let cell = match child {
             Child::Coordinator => {
-                let (actor, _) = Actor::spawn_linked(None, LocalCoordinator, (), root).await?;
+                let (actor, _) = match &estate.shared {
+                    None => Actor::spawn_linked(None, LocalCoordinator, (), root).await?,
+                    Some(shared) => {
+                        let shared = SharedArgs(Arc::clone(shared));
+                        Actor::spawn_linked(None, SharedCoordinator, shared, root).await?
+                    }
+                };
                 estate.coordinator.started(actor.clone());
                 actor.get_cell()
             }

@@ -76,7 +76,7 @@ impl View {
             Subject::Servers => Table::of(&self.server_rows().await),
             Subject::Holds => Table::of(&self.hold_rows()),
             Subject::Tenants => Table::of(&self.tenant_rows()),
-            Subject::Coordinator => Table::of(&self.coordinator_rows()),
+            Subject::Coordinator => Table::of(&self.coordinator_rows().await),
             Subject::Crashes => Table::of(&self.doors.metrics.last_crashes()),
             Subject::Stats => Table::of(&buckets.iter().map(stats_row).collect::<Vec<_>>()),
             Subject::Config => Table::of(&self.config_rows()),
@@ -112,7 +112,7 @@ impl View {
                 *held.entry((login.bucket.name().to_string(), reason)).or_default() += 1;
             }
         }
-        if self.coordinator.describe().0 == "local" {
+        if self.coordinator.is_local() {
             // It beats for nobody but us: to be asked is to live.
             self.doors.metrics.beat();
         }
@@ -150,15 +150,19 @@ impl View {
         rows
     }
 
-    fn coordinator_rows(&self) -> Vec<CoordinatorRow> {
-        let (kind, state) = self.coordinator.describe();
+    async fn coordinator_rows(&self) -> Vec<CoordinatorRow> {
+        if let Some(rows) = self.coordinator.rows().await {
+            return rows;
+        }
         let row = |bucket: &BucketHandle| CoordinatorRow {
-            kind,
-            state: state.clone(),
+            kind: "local",
+            state: "ok".to_owned(),
             bucket: bucket.name().to_string(),
             max_connections: bucket.settings().max_connections as usize,
             quota: bucket.shared().slots.quota() as usize,
             open: bucket.shared().slots.used() as usize,
+            waiting: bucket.shared().counts.waiting.load(Ordering::Relaxed),
+            ..CoordinatorRow::default()
         };
         self.directory.all().iter().map(row).collect()
     }

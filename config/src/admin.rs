@@ -1,4 +1,4 @@
-//! Where the operator's commands come in, and what agrees on connections with other proxies.
+//! Where the operator's commands come in.
 
 use crate::check::Check;
 use crate::mirror;
@@ -27,14 +27,6 @@ pub struct Admin {
     pub users: Vec<String>,
     /// Users of the console who may look.
     pub viewers: Vec<String>,
-}
-
-/// What agrees on connections with other proxies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Coordinator {
-    /// Nothing: this is the only proxy, and every bucket's limit is all its own.
-    #[default]
-    Local,
 }
 
 impl Admin {
@@ -105,15 +97,5 @@ impl Admin {
                 }
             }
         }
-    }
-}
-
-impl Coordinator {
-    pub(crate) fn check(from: &mirror::Coordinator, check: &mut Check<'_>) -> Self {
-        if from.kind == mirror::CoordinatorKind::Redis {
-            let problem = Problem::new("coordinator.kind", "not available yet in this version");
-            check.problem(problem.hint("use \"local\" and run one proxy per bucket"));
-        }
-        Self::Local
     }
 }

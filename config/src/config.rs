@@ -1,9 +1,10 @@
 //! The whole configuration: loads, checks everything, and checks what only the parts together can get wrong.
 
-use crate::admin::{Admin, Coordinator};
+use crate::admin::Admin;
 use crate::auth::AuthSettings;
 use crate::bucket::{Bucket, BucketName};
 use crate::check::{Check, Machine, Outside, plain};
+use crate::coordinator::Coordinator;
 use crate::document::{Document, resembling};
 use crate::limits::{Limits, Timeouts};
 use crate::listener::Listener;
@@ -193,7 +194,7 @@ fn check_file(file: &mirror::File, check: &mut Check<'_>) -> Option<Config> {
         limits,
         timeouts,
         auth,
-        coordinator,
+        coordinator: coordinator?,
         admin: admin?,
         health,
         metrics,

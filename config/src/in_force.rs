@@ -2,6 +2,7 @@
 
 use crate::bucket::BucketName;
 use crate::config::Config;
+use crate::coordinator::Coordinator;
 use crate::duration;
 use crate::pattern::Pattern;
 use std::net::SocketAddr;
@@ -73,6 +74,15 @@ impl Config {
         rows.add("timeouts", "client_idle", show(timeouts.client_idle));
         rows.add("timeouts", "attention", duration::show(timeouts.attention));
         rows.add("timeouts", "drain", duration::show(timeouts.drain));
+        if let Coordinator::Redis(redis) = &self.coordinator {
+            rows.add("coordinator", "urls", redis.urls.join(", "));
+            rows.add("coordinator", "prefix", &redis.prefix);
+            rows.add("coordinator", "expected_instances", redis.expected_instances);
+            rows.add("coordinator", "lease_time", duration::show(redis.lease_time));
+            rows.add("coordinator", "fallback_time", duration::show(redis.fallback_time));
+            rows.add("coordinator", "min_replicas", redis.min_replicas);
+            rows.add("coordinator", "fence", redis.fence);
+        }
         rows.add("auth", "cache_ttl", show(self.auth.cache_ttl));
         rows.add("auth", "failed_login_delay", duration::show(self.auth.failed_login_delay));
         rows.add("auth", "max_delay", duration::show(self.auth.max_delay));

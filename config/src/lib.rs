@@ -24,6 +24,7 @@ mod auth;
 mod bucket;
 mod check;
 mod config;
+mod coordinator;
 mod document;
 mod duration;
 mod in_force;
@@ -41,7 +42,7 @@ mod telemetry;
 mod tenants;
 mod users;
 
-pub use admin::{Admin, Coordinator};
+pub use admin::Admin;
 pub use auth::AuthSettings;
 pub use bucket::{
     Backoff, Bucket, BucketAuth, BucketName, Keepalive, KeyExtra, PoolMode, ResetPolicy, SpidReads,
@@ -49,6 +50,7 @@ pub use bucket::{
 };
 pub use check::{Machine, Nowhere, Outside};
 pub use config::{Config, Runtime};
+pub use coordinator::{Coordinator, Redis, RedisLogin, Topology};
 pub use duration::show as show_duration;
 pub use limits::{Limits, Timeouts};
 pub use listener::{ClientTls, ClientTlsMode, Listener};

@@ -464,12 +464,53 @@ impl Default for Auth {
 #[serde(deny_unknown_fields, default)]
 pub struct Coordinator {
     pub kind: CoordinatorKind,
+    pub topology: RedisTopology,
+    pub urls: Vec<String>,
+    pub sentinel_master: String,
+    pub username: String,
+    pub password: String,
+    pub sentinel_username: String,
+    pub sentinel_password: String,
+    pub prefix: String,
+    pub instance: String,
+    pub expected_instances: u32,
+    #[serde(with = "duration::plain")]
+    pub lease_time: Duration,
+    #[serde(with = "duration::plain")]
+    pub fallback_time: Duration,
+    pub min_replicas: u32,
+    pub fence: bool,
 }
 
 impl Default for Coordinator {
     fn default() -> Self {
-        Self { kind: CoordinatorKind::Local }
+        Self {
+            kind: CoordinatorKind::Local,
+            topology: RedisTopology::Single,
+            urls: Vec::new(),
+            sentinel_master: "mymaster".into(),
+            username: String::new(),
+            password: String::new(),
+            sentinel_username: String::new(),
+            sentinel_password: String::new(),
+            prefix: "tdsbouncer".into(),
+            instance: String::new(),
+            expected_instances: 0,
+            lease_time: 10 * SECOND,
+            fallback_time: HOUR,
+            min_replicas: 0,
+            fence: true,
+        }
     }
+}
+
+/// `coordinator.topology`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RedisTopology {
+    Single,
+    Sentinel,
+    Cluster,
 }
 
 /// `coordinator.kind`

@@ -133,7 +133,7 @@ kind = "redis"
         "line 21: buckets[1].max_connections = \"many\": invalid type: string \"many\", expected u32",
         "line 22: buckets[1].databases[1] = \"\": must have 1 to 128 characters",
         "line 26: limits.max_packet = \"64KiB\": must be at most 32767B",
-        "line 29: coordinator.kind = \"redis\": not available yet in this version (use \"local\" and run one proxy per bucket)",
+        "line 28: coordinator.urls: must name at least one server (such as [\"redis://redis:6379\"])",
     ];
     assert_eq!(told, expected, "\n{}", told.join("\n"));
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
@@ -29,6 +29,12 @@ use crate::wire::IdleCheck;
 
 /// How often idle connections are looked at.
 const TICK: Duration = Duration::from_secs(1);
+
+/// Others wait: a connection that was idle for so long will not be needed the next moment.
+const GIVE_BACK_AFTER: Duration = Duration::from_millis(200);
+
+/// How often the coordinator is told at most, while slots are missing or not needed.
+const SPEAK_EVERY: Duration = Duration::from_millis(50);
 
 /// How long a sub-pool without connections is remembered, for [`Pool::warm`].
 const FORGET_SUB_POOL: Duration = Duration::from_secs(600);
@@ -78,7 +84,7 @@ pub(crate) enum BucketMsg {
         outcome: Result<(), ResetError>,
     },
     SlotFreed,
-    QuotaChanged,
+    PermissionChanged,
     /// An operator or a reload said something: it stands in the bucket's settings and standing.
     StandingChanged,
     /// A pause that began then is over.
@@ -142,6 +148,8 @@ pub(crate) struct BucketState {
     lent_slots: Vec<Weak<Recall>>,
     /// Lent connections are being asked for because the quota shrank.
     recalling: bool,
+    /// When the coordinator was told last that slots are missing or not needed, while they are.
+    spoke: Option<Instant>,
     failures: u32,
     backed_off_until: Option<Instant>,
     draining: bool,
@@ -181,6 +189,7 @@ impl Actor for BucketActor {
             lent: HashMap::new(),
             lent_slots: Vec::new(),
             recalling: false,
+            spoke: None,
             failures: 0,
             backed_off_until: None,
             draining: false,
@@ -194,7 +203,7 @@ impl Actor for BucketActor {
         state: &mut BucketState,
     ) -> Result<(), ActorProcessingErr> {
         let shared = state.handle.shared();
-        shared.coordinator.want(&state.handle, state.handle.settings().max_connections);
+        shared.coordinator.look(&state.handle);
         myself.send_interval(TICK, || BucketMsg::Tick);
         Ok(())
     }
@@ -226,7 +235,7 @@ impl Actor for BucketActor {
             BucketMsg::Return { conn, wear } => state.take_back(conn, wear),
             BucketMsg::Dialled { key, outcome } => state.dialled(&key, outcome),
             BucketMsg::Reset { conn, outcome } => state.was_reset(conn, outcome),
-            BucketMsg::QuotaChanged => state.shrink(),
+            BucketMsg::PermissionChanged => state.shrink(),
             BucketMsg::SlotFreed => {}
             BucketMsg::StandingChanged => state.close_what_must_go(),
             BucketMsg::Resumed { since } => state.resumed(since),
@@ -381,8 +390,10 @@ impl BucketState {
     fn proceed(&mut self) {
         self.expire();
         self.carry_out_plan();
+        self.give_back_idle();
         self.set_alarm();
         self.publish();
+        self.tell_coordinator();
     }
 
     fn expire(&mut self) {
@@ -494,9 +505,12 @@ impl BucketState {
             return;
         };
         let (myself, handle, template) = (self.myself.clone(), self.handle.clone(), Arc::clone(&key.0));
-        let told = key.clone();
+        let (told, recall) = (key.clone(), Arc::clone(permit.recall()));
         let work = Box::pin(async move {
-            let outcome = dial(&handle, &template, permit).await.map(Box::new);
+            let outcome = tokio::select! {
+                outcome = dial(&handle, &template, permit) => outcome.map(Box::new),
+                why = recall.wanted(RecallLevel::Now) => Err(DialError::Recalled(why)),
+            };
             drop(myself.cast(BucketMsg::Dialled { key: told, outcome }));
         });
         match errand::run(self.myself.get_cell(), work) {
@@ -540,6 +554,10 @@ impl BucketState {
             Err(DialError::Refused { messages }) => {
                 shared.metrics.dial_failed("login_refused");
                 self.refused(key, messages);
+            }
+            // The server did nothing wrong.
+            Err(DialError::Recalled(why)) => {
+                debug!(bucket = %self.handle.name(), %why, "a dial was given up");
             }
             Err(error) => {
                 shared.metrics.dial_failed(error.label());
@@ -611,7 +629,7 @@ impl BucketState {
         }
         conn.share = None;
         let recalled = conn.recall().level() > RecallLevel::None;
-        let over_quota = self.handle.shared().slots.used() > self.handle.shared().slots.quota();
+        let over_quota = self.handle.shared().slots.surplus().0 > 0;
         let standing = &self.handle.shared().standing;
         let stale = standing.paused().is_some() || standing.is_retired() || !standing.is_fresh(conn.opened);
         let unwanted = self.draining || over_quota || recalled || stale || conn.is_expired(Instant::now());
@@ -639,22 +657,31 @@ impl BucketState {
         }
     }
 
-    /// The quota may be smaller than what is open: closes idle connections first, then asks for lent ones.
+    /// Less may be permitted than is open: closes idle connections first, then asks for lent ones; what is overdue is
+    /// closed at once, what serves nobody first.
     fn shrink(&mut self) {
-        let slots = &self.handle.shared().slots;
-        let excess = slots.used().saturating_sub(slots.closing()).saturating_sub(slots.quota()) as usize;
-        let mut idle = self.pool.idle().min(excess);
-        let excess = excess - idle;
+        let slots = Arc::clone(&self.handle.shared().slots);
+        let (surplus, reason) = slots.surplus();
+        let mut idle = self.pool.idle().min(surplus as usize);
+        let surplus = surplus as usize - idle;
         if idle > 0 {
             let doomed = self.pool.retire(|_, _| {
                 let goes = idle > 0;
                 idle -= usize::from(goes);
                 goes
             });
-            debug!(bucket = %self.handle.name(), closed = doomed.len(), "the quota shrank");
+            debug!(bucket = %self.handle.name(), closed = doomed.len(), "fewer connections are permitted");
         }
-        if excess > 0 || self.recalling {
-            self.recall(excess);
+        if surplus > 0 || self.recalling {
+            self.recall(surplus, reason);
+        }
+        let overdue = slots.overdue();
+        if overdue > 0 {
+            let left = overdue - slots.cut_short(overdue);
+            warn!(bucket = %self.handle.name(), overdue, lent = left, "connections are closed: their slots are needed");
+            for recall in self.lent_longest_first().take(left as usize) {
+                recall.raise(RecallLevel::Now, reason);
+            }
         }
     }
 
@@ -667,20 +694,50 @@ impl BucketState {
 
     /// Asks for this many lent connections at their next clean boundary, those lent longest ago first, and for no
     /// more.
-    fn recall(&mut self, count: usize) {
+    fn recall(&mut self, count: usize, reason: RecallReason) {
+        for (nth, recall) in self.lent_longest_first().enumerate() {
+            if nth < count {
+                recall.raise(RecallLevel::WhenClean, reason);
+            } else {
+                recall.withdraw(RecallReason::QuotaShrank);
+                recall.withdraw(RecallReason::LeaseEnds);
+            }
+        }
+        self.recalling = count > 0;
+    }
+
+    fn lent_longest_first(&mut self) -> impl Iterator<Item = Arc<Recall>> + use<> {
         self.lent_slots.retain(|slot| slot.strong_count() > 0);
         let mut lent: Vec<&Lent> = self.lent.values().collect();
         lent.sort_by_key(|lent| lent.since);
         let slots = self.lent_slots.iter().filter_map(Weak::upgrade);
-        let recalls = lent.into_iter().map(|lent| Arc::clone(&lent.recall)).chain(slots);
-        for (nth, recall) in recalls.enumerate() {
-            if nth < count {
-                recall.raise(RecallLevel::WhenClean, RecallReason::QuotaShrank);
-            } else {
-                recall.withdraw(RecallReason::QuotaShrank);
-            }
+        let recalls: Vec<_> = lent.into_iter().map(|lent| Arc::clone(&lent.recall)).chain(slots).collect();
+        recalls.into_iter()
+    }
+
+    /// Others wait: whatever has been idle for a moment is given to them.
+    fn give_back_idle(&mut self) {
+        if !self.handle.shared().slots.is_hungry() || self.pool.waiting() > 0 || self.pool.idle() == 0 {
+            return;
         }
-        self.recalling = count > 0;
+        let now = Instant::now();
+        drop(self.pool.retire(|_, since| now.duration_since(since) >= GIVE_BACK_AFTER));
+    }
+
+    /// Tells the coordinator when slots are missing or can be given back: at once when that begins, then now and then.
+    fn tell_coordinator(&mut self) {
+        let shared = self.handle.shared();
+        let demand = self.handle.demand(shared.slots.used());
+        let quota = shared.slots.quota();
+        let unneeded = quota > demand.used.max(demand.want);
+        let speaks = demand.want > quota || (unneeded && shared.slots.is_hungry());
+        let now = Instant::now();
+        if !speaks {
+            self.spoke = None;
+        } else if self.spoke.is_none_or(|spoke| now.duration_since(spoke) >= SPEAK_EVERY) {
+            self.spoke = Some(now);
+            shared.coordinator.look(&self.handle);
+        }
     }
 
     fn was_reset(&mut self, mut conn: Box<ServerConn>, outcome: Result<(), ResetError>) {
@@ -729,15 +786,17 @@ impl BucketState {
         }
         if self.handle.shared().slots.quota() < settings.max_connections {
             // The coordinator may have been away when we asked.
-            self.handle.shared().coordinator.want(&self.handle, settings.max_connections);
+            self.handle.shared().coordinator.look(&self.handle);
         }
+        self.shrink();
         self.keep_warm(now);
     }
 
     fn keep_warm(&mut self, now: Instant) {
         let backed_off = self.backed_off_until.is_some_and(|until| now < until);
         let idle_wanted = !self.is_paused() && !self.handle.shared().standing.is_retired();
-        if self.draining || backed_off || !idle_wanted || self.pool.waiting() > 0 {
+        let hungry = self.handle.shared().slots.is_hungry();
+        if self.draining || backed_off || hungry || !idle_wanted || self.pool.waiting() > 0 {
             return;
         }
         let missing = (self.handle.settings().min_idle as usize).saturating_sub(self.pool.idle_or_opening());
@@ -755,18 +814,27 @@ impl BucketState {
         }
     }
 
+    /// When idle connections have been idle for long enough to be given to others.
+    fn idle_ends(&self, now: Instant) -> Option<Instant> {
+        let gives =
+            self.pool.idle() > 0 && self.pool.waiting() == 0 && self.handle.shared().slots.is_hungry();
+        gives.then_some(now + GIVE_BACK_AFTER)
+    }
+
     /// One timer for all waiters: it is set when the earliest deadline comes before it.
     fn set_alarm(&mut self) {
         let now = Instant::now();
         if self.wakes.is_some_and(|wakes| wakes <= now) {
             self.wakes = None;
         }
-        let Some(next) =
-            [self.pool.next_deadline(), self.backed_off_until.filter(|_| self.pool.waiting() > 0)]
-                .into_iter()
-                .flatten()
-                .min()
-        else {
+        let Some(next) = [
+            self.pool.next_deadline(),
+            self.backed_off_until.filter(|_| self.pool.waiting() > 0),
+            self.idle_ends(now),
+        ]
+        .into_iter()
+        .flatten()
+        .min() else {
             return;
         };
         if self.wakes.is_none_or(|wakes| next < wakes) {
@@ -780,6 +848,8 @@ impl BucketState {
         let shared = self.handle.shared();
         shared.counts.idle.store(self.pool.idle(), Ordering::Relaxed);
         shared.counts.waiting.store(self.pool.waiting(), Ordering::Relaxed);
+        shared.counts.hungry.store(shared.slots.is_hungry(), Ordering::Relaxed);
+        *shared.counts.oldest.lock().unwrap_or_else(PoisonError::into_inner) = self.pool.oldest_waiter();
         let (opening, resetting) = self.pool.arriving();
         shared.counts.opening.store(opening, Ordering::Relaxed);
         shared.counts.resetting.store(resetting, Ordering::Relaxed);

@@ -24,6 +24,7 @@ use tokio::time::Instant;
 
 use super::BucketHandle;
 use super::key::LoginTemplate;
+use super::recall::RecallReason;
 use super::server_conn::{Occupied, ServerConn, ServerConnId};
 use super::slots::SlotPermit;
 use super::state::ConnState;
@@ -67,6 +68,8 @@ pub(crate) enum DialError {
     RoutedInCircles,
     #[error("the server does not do MARS")]
     NoMars,
+    #[error("the slot was taken back: {0}")]
+    Recalled(RecallReason),
 }
 
 impl DialError {
@@ -81,6 +84,7 @@ impl DialError {
             Self::Refused { .. } => "login_refused",
             Self::Handshake(_) | Self::Response(_) | Self::Unexpected | Self::NoMars => "protocol",
             Self::RoutedInCircles => "routing",
+            Self::Recalled(_) => "recalled",
         }
     }
 }

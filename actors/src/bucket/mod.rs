@@ -18,7 +18,7 @@ mod supervisor;
 pub(crate) mod tenant;
 mod turns;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ pub(crate) use supervisor::BucketSupervisor;
 
 use crate::admin::{PoolRow, ServerRow, WaiterRow};
 use crate::auth::VerifiedLogins;
-use crate::coordinator::CoordinatorHandle;
+use crate::coordinator::{CoordinatorHandle, Permission, Use};
 use crate::error::{AcquireError, SessionError};
 use crate::metrics::BucketMetrics;
 use actor::BucketMsg;
@@ -91,6 +91,10 @@ pub(crate) struct Counts {
     pub(crate) opening: AtomicUsize,
     pub(crate) resetting: AtomicUsize,
     pub(crate) waiting: AtomicUsize,
+    /// Others wait for slots.
+    pub(crate) hungry: AtomicBool,
+    /// Since when the first of those who wait does.
+    pub(crate) oldest: Mutex<Option<Instant>>,
 }
 
 impl BucketShared {
@@ -170,7 +174,7 @@ impl BucketHandle {
         if elsewhere {
             self.reconnect();
         }
-        self.0.coordinator.want(self, settings.max_connections);
+        self.0.coordinator.look(self);
         self.tell(BucketMsg::StandingChanged);
     }
 
@@ -322,9 +326,31 @@ impl BucketHandle {
     }
 
     /// The coordinator says how many slots this proxy may use.
-    pub(crate) fn quota_changed(&self, quota: u32) {
-        self.0.slots.set_quota(quota);
-        self.tell(BucketMsg::QuotaChanged);
+    pub(crate) fn permit(&self, permission: Permission) {
+        self.0.slots.permit(permission);
+        self.permission_changed();
+    }
+
+    /// What is permitted changed, or the time of something permitted runs out.
+    pub(crate) fn permission_changed(&self) {
+        self.tell(BucketMsg::PermissionChanged);
+    }
+
+    /// How the bucket uses its slots, for the coordinator.
+    pub(crate) fn demand(&self, used: u32) -> Use {
+        let count = |count: &AtomicUsize| u32::try_from(count.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
+        let counts = &self.0.counts;
+        let arriving = count(&counts.opening) + count(&counts.resetting);
+        let warm = if counts.hungry.load(Ordering::Relaxed) { 0 } else { self.settings().min_idle };
+        let waiting = count(&counts.waiting);
+        let want = count(&counts.leased) + waiting.max(arriving).max(warm);
+        let oldest = counts.oldest.lock().unwrap_or_else(PoisonError::into_inner);
+        Use {
+            used,
+            want: want.min(self.settings().max_connections),
+            waiting,
+            oldest: oldest.map_or(Duration::ZERO, |since| since.elapsed()),
+        }
     }
 
     /// Closes idle connections and refuses everybody from now on.

@@ -168,6 +168,11 @@ impl<K: Clone + Eq + Hash + OfTenant, C: Charged, W> Pool<K, C, W> {
         })
     }
 
+    /// Since when the first waiter waits.
+    pub(crate) fn oldest_waiter(&self) -> Option<Instant> {
+        self.waiters.first_key_value().map(|((since, _), _)| *since)
+    }
+
     pub(crate) fn waiting(&self) -> usize {
         self.waiters.len()
     }

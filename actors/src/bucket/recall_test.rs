@@ -15,6 +15,7 @@ use super::recall::{RecallLevel, RecallReason};
 use super::tenant::TenantRef;
 use super::{BucketHandle, BucketParts, Lease, TlsConnector};
 use crate::auth::{ProofKey, VerifiedLogins};
+use crate::coordinator::Permission;
 use crate::metrics::Metrics;
 
 struct Bench {
@@ -47,7 +48,7 @@ impl Bench {
         let (actor, _) =
             Actor::spawn(None, BucketActor, BucketArgs { handle: bucket.clone() }).await.unwrap();
         bucket.started(actor.clone());
-        bucket.quota_changed(quota);
+        bucket.permit(Permission::constant(quota));
         Self { server, bucket, template, actor }
     }
 
@@ -78,7 +79,7 @@ async fn idle_connections_are_closed_before_lent_ones_are_asked_for() {
     let bench = Bench::with_quota(3).await;
     let (first, second, idle) = (bench.lease().await, bench.lease().await, bench.lease().await);
     drop(idle);
-    bench.bucket.quota_changed(2);
+    bench.bucket.permit(Permission::constant(2));
     bench.until("the idle one is closed", |bench| bench.used() == 2).await;
     assert_eq!((level(&first), level(&second)), (RecallLevel::None, RecallLevel::None));
     assert_eq!(bench.server.stats().open, 2);
@@ -89,7 +90,7 @@ async fn idle_connections_are_closed_before_lent_ones_are_asked_for() {
 async fn as_many_lent_connections_are_asked_for_as_are_too_many_and_the_one_lent_longest_first() {
     let bench = Bench::with_quota(3).await;
     let (first, second, third) = (bench.lease().await, bench.lease().await, bench.lease().await);
-    bench.bucket.quota_changed(2);
+    bench.bucket.permit(Permission::constant(2));
     let recall = first.recall().unwrap();
     assert_eq!(recall.wanted(RecallLevel::WhenClean).await, RecallReason::QuotaShrank);
     assert_eq!((level(&second), level(&third)), (RecallLevel::None, RecallLevel::None));
@@ -121,7 +122,7 @@ async fn who_was_lent_a_bare_slot_is_asked_too() {
     let bench = Bench::with_quota(1).await;
     let deadline = Instant::now() + Duration::from_secs(60);
     let occupied = bench.bucket.acquire_slot(&bench.template, deadline).await.unwrap();
-    bench.bucket.quota_changed(0);
+    bench.bucket.permit(Permission::constant(0));
     occupied.recall().wanted(RecallLevel::WhenClean).await;
     drop(occupied);
     bench.until("the slot is back", |bench| bench.used() == 0).await;

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::BucketHandle;
 use super::key::LoginTemplate;
 use super::pool::Charged;
-use super::recall::Recall;
+use super::recall::{Recall, RecallLevel};
 use super::reset::{ResetError, reset};
 use super::slots::SlotPermit;
 use super::state::ConnState;
@@ -69,6 +69,9 @@ impl Occupied {
     /// A connection was made. One that was there before is closed first by [`Self::disconnect`].
     pub(crate) fn connected(&mut self, link: Link) {
         debug_assert!(self.link.is_none(), "one slot is one connection");
+        if let Some(permit) = &self.permit {
+            permit.opened();
+        }
         self.link = Some(link);
     }
 
@@ -86,8 +89,14 @@ impl Drop for Occupied {
         // Outside a runtime the process is ending, and with it all connections.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         permit.closing();
+        let recall = Arc::clone(&self.recall);
         runtime.spawn(async move {
-            link.close_gracefully(CLOSE_WAIT).await;
+            tokio::select! {
+                biased;
+                // The slot is not ours for so long: the link is reset as it is dropped.
+                _ = recall.wanted(RecallLevel::Now) => {}
+                () = link.close_gracefully(CLOSE_WAIT) => {}
+            }
             drop(permit);
         });
     }

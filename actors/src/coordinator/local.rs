@@ -2,7 +2,7 @@
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
-use super::CoordinatorMsg;
+use super::{CoordinatorMsg, Permission};
 
 pub(crate) struct LocalCoordinator;
 
@@ -22,10 +22,13 @@ impl Actor for LocalCoordinator {
         (): &mut (),
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            CoordinatorMsg::Want { bucket, slots } => {
-                let limit = bucket.settings().max_connections;
-                bucket.quota_changed(slots.min(limit));
+            CoordinatorMsg::Look { bucket } => {
+                bucket.permit(Permission::constant(bucket.settings().max_connections));
             }
+            // There are no others to be shown.
+            CoordinatorMsg::Show(reply) => drop(reply.send(None)),
+            CoordinatorMsg::Leave(reply) => drop(reply.send(())),
+            CoordinatorMsg::Answered { .. } | CoordinatorMsg::Woken(_) | CoordinatorMsg::Tick => {}
         }
         Ok(())
     }

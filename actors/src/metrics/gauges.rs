@@ -61,6 +61,8 @@ impl BucketGauges {
 
 type Source<T> = Box<dyn Fn() -> T + Send + Sync>;
 type PerBucket = Vec<(String, BucketGauges)>;
+/// How many buckets stand how with Redis.
+type Modes = Vec<(&'static str, usize)>;
 type Reading = fn(&BucketGauges) -> usize;
 
 /// Who to ask.
@@ -68,11 +70,16 @@ type Reading = fn(&BucketGauges) -> usize;
 pub(super) struct Sources {
     buckets: Mutex<Option<Source<PerBucket>>>,
     sessions: Mutex<Option<Source<SessionGauges>>>,
+    coordinator: Mutex<Option<Source<Modes>>>,
 }
 
 impl Sources {
     pub(super) fn watch_buckets(&self, source: Source<PerBucket>) {
         *lock(&self.buckets) = Some(source);
+    }
+
+    pub(super) fn watch_coordinator(&self, source: Source<Modes>) {
+        *lock(&self.coordinator) = Some(source);
     }
 
     pub(super) fn watch_sessions(&self, source: Source<SessionGauges>) {
@@ -93,6 +100,10 @@ impl Collector for Gauges {
             write(&mut encoder, names::MAX_CLIENTS, [(vec![], now.max_clients)].into_iter())?;
             let held = now.held.iter().map(|(bucket, reason, count)| (vec![&**bucket, *reason], *count));
             write(&mut encoder, names::HELD, held)?;
+        }
+        if let Some(ask) = &*lock(&self.0.coordinator) {
+            let modes = ask().into_iter().map(|(mode, count)| (vec![mode], count));
+            write(&mut encoder, names::COORDINATOR_MODES, modes)?;
         }
         let buckets = lock(&self.0.buckets).as_ref().map_or_else(Vec::new, |ask| ask());
         let plain: [(Name, Reading); 7] = [

@@ -180,6 +180,14 @@ impl Metrics {
         self.sources.watch_buckets(Box::new(source));
     }
 
+    /// Asks `source` at each scrape how many buckets stand how with Redis.
+    pub(crate) fn watch_coordinator(
+        &self,
+        source: impl Fn() -> Vec<(&'static str, usize)> + Send + Sync + 'static,
+    ) {
+        self.sources.watch_coordinator(Box::new(source));
+    }
+
     /// Asks `source` for the sessions at each scrape.
     pub(crate) fn watch_sessions(&self, source: impl Fn() -> SessionGauges + Send + Sync + 'static) {
         self.sources.watch_sessions(Box::new(source));
@@ -233,7 +241,6 @@ impl Metrics {
     }
 
     /// Something was asked of the coordinator's store.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the coordinator over Redis counts by it"))]
     pub(crate) fn coordinator_operation(&self, operation: &'static str, ok: bool) {
         self.coordinator_operations.with(&[operation, result(ok)]).inc();
     }
@@ -453,6 +460,7 @@ mod tests {
             let gauges = BucketGauges { idle: 3, leased: 2, max_connections: 20, ..Default::default() };
             vec![("orders".to_owned(), gauges)]
         });
+        metrics.watch_coordinator(|| vec![("normal", 1)]);
         metrics.watch_sessions(|| SessionGauges {
             by_state: vec![("idle", 7), ("relaying", 0)],
             max_clients: 100,

@@ -87,6 +87,9 @@ names! {
     PAUSED = Gauge "bucket_paused" ["bucket"] "1 while an operator has paused the bucket, else 0";
     UP = Gauge "bucket_up" ["bucket"] "1 if the last connection to the server succeeded or none was needed yet, else 0";
 
+    COORDINATOR_MODES = Gauge "coordinator_buckets" ["mode"]
+        "Buckets by how this proxy stands with Redis about them; nothing without Redis";
+
     LEASES = Counter "leases" ["bucket"] "Server connections lent to sessions";
     QUEUE_WAIT = Histogram "queue_wait_seconds" ["bucket"] "How long sessions waited for a server connection, or in vain";
     LEASE_TIME = Histogram "lease_seconds" ["bucket"] "How long sessions kept a server connection";
@@ -128,6 +131,7 @@ mod tests {
         "packets",
         "replays",
         "_ratio",
+        "_buckets",
         "_up",
         "_paused",
     ];
@@ -166,6 +170,7 @@ mod tests {
                     "version",
                     "reason",
                     "operation",
+                    "mode",
                 ];
                 assert!(bounded.contains(label), "{name}: {label}");
             }
