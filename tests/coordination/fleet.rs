@@ -251,8 +251,8 @@ async fn come(address: SocketAddr, met: &Met) {
         10928 | 40501 | 40613 | 40197 | 50001 => count(&met.refused),
         _ => count(&met.strange),
     };
-    let logging_in =
-        tokio::time::timeout(Duration::from_secs(20), Client::try_connect(address, &Who::default()));
+    let who = Who::default();
+    let logging_in = tokio::time::timeout(Duration::from_secs(20), Client::try_connect(address, &who));
     let mut client = match logging_in.await {
         Ok(Ok(LoggedIn::Yes(client))) => *client,
         Ok(Ok(LoggedIn::No(errors))) => {

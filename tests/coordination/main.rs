@@ -36,7 +36,7 @@ async fn at_work(coordinator: impl Fn(usize) -> String) -> Fleet {
 #[tokio::test(flavor = "multi_thread")]
 async fn three_proxies_share_a_limit_fairly_and_ask_redis_seldom() {
     let redis = Redis::start(&["--save", ""]);
-    let mut fleet = at_work(|_| one(redis.port)).await;
+    let fleet = at_work(|_| one(redis.port)).await;
     fleet.for_a_while(LEASE).await;
     let rows = fleet.proxies[0].coordinator();
     let quotas: Vec<u64> = rows.iter().map(|row| row["quota"].as_u64().unwrap()).collect();
