@@ -9,7 +9,7 @@ REQUESTS ?= 1000000
 SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint format unit drivers deployment differential fuzz bench check-config docs deps audit image \
+.PHONY: help run build test lint format unit drivers deployment differential fuzz bench instructions load scenarios check-config docs deps audit image \
 	docker-up docker-down docker-destroy docker-logs health redis-ping clean
 
 # The plugin where it is there, else the program.
@@ -51,6 +51,16 @@ fuzz: ## Feed every decoder a million inputs
 bench: ## Measure the proxy beside HAProxy (ARGS="--only login"), and how fast responses are scanned
 	bench/run $(ARGS)
 	$(CARGO) bench --locked -p tds --bench scan
+
+instructions: ## Count the instructions of small pieces of work and compare them with the stored baseline
+	bench/instructions/run
+
+load: ## Let programs work against the running demo (ARGS="--programs 500 --html report.html" and the like)
+	$(CARGO) run --locked --bin tdsbouncer -- loadgen run $(ARGS)
+
+scenarios: ## Play all scenarios on servers and proxies of their own; pages in target/scenarios
+	$(CARGO) build --locked --release --bin tdsbouncer
+	target/release/tdsbouncer loadgen scenario all --reports target/scenarios $(ARGS)
 
 check-config: ## Check a configuration file (CONFIG=config/proxy.toml)
 	$(CARGO) run --locked --quiet --bin tdsbouncer -- check-config $(CONFIG)

@@ -44,6 +44,8 @@ pub(crate) enum Failure {
     Probe(String),
     #[error("{rows} of the rows above say that sharing connections of this server is not safe")]
     ProbeUnsafe { rows: usize },
+    #[error("load: {0}")]
+    Load(String),
     #[error(transparent)]
     Io(#[from] io::Error),
 }

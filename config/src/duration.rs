@@ -9,7 +9,7 @@ const LONGEST: Duration = Duration::from_secs(3650 * 86_400);
 const FORM: &str = "must be a duration such as \"250ms\", \"5s\", \"10m\" or \"1h\"";
 
 /// Reads one number with one unit.
-pub(crate) fn parse(text: &str) -> Result<Duration, String> {
+pub fn parse(text: &str) -> Result<Duration, String> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = (&text[..digits], text[digits..].trim());

@@ -51,7 +51,7 @@ pub use bucket::{
 pub use check::{Machine, Nowhere, Outside};
 pub use config::{Config, Runtime};
 pub use coordinator::{Coordinator, Redis, RedisLogin, Topology};
-pub use duration::show as show_duration;
+pub use duration::{parse as parse_duration, show as show_duration};
 pub use limits::{Limits, Timeouts};
 pub use listener::{ClientTls, ClientTlsMode, Listener};
 pub use log::{Log, LogFormat};

@@ -5,6 +5,7 @@ mod check_config;
 mod completions;
 mod demo;
 mod hash_password;
+mod loadgen;
 mod probe;
 mod run;
 mod sim;
@@ -29,6 +30,8 @@ pub(crate) enum Command {
     Probe(probe::Args),
     /// Watch a running proxy: buckets, queues, holds, slow requests
     Top(top::Args),
+    /// Let many programs work against a server or proxy and check every answer; play the scenarios
+    Loadgen(loadgen::Args),
     /// Make a password hash for the users file; reads the password from the terminal or from standard input
     HashPassword(hash_password::Args),
     /// Print completions for a shell
@@ -47,6 +50,7 @@ impl Command {
             Self::Admin(args) => admin::run(&args),
             Self::Probe(args) => probe::run(&args),
             Self::Top(args) => top::run(&args),
+            Self::Loadgen(args) => loadgen::run(args),
             Self::HashPassword(args) => hash_password::run(&args),
             Self::Completions(args) => completions::completions(&args),
             Self::Man => completions::man(),
