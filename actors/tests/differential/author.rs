@@ -129,11 +129,16 @@ impl Author {
         let reset = if keep { Reset::KeepTransaction } else { Reset::Yes };
         let probe = self.probe_step();
         self.step(probe.with_reset(reset));
+        let ended = self.prepared.last().copied();
         self.forget();
         if !keep {
             self.writes = None;
         }
         self.session += 1;
+        if let Some(ended) = ended {
+            self.may_write(Writes::Permanent);
+            self.execute_handle(ended);
+        }
         self.probe();
     }
 

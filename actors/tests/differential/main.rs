@@ -28,6 +28,7 @@ use compare::{Count, Difference};
 use random::Random;
 use round::{Plan, Round};
 use tdsbouncer_config::PoolMode;
+use tdsbouncer_sim::{Fault, Leftover};
 
 const CLIENTS: usize = 16;
 const LENGTH: usize = 120;
@@ -52,7 +53,7 @@ async fn rounds(mode: PoolMode, wanted: usize) {
     while total.requests < wanted {
         // One round alone: the seed that a failure prints.
         let seed = from_environment("ROUND", seeds.next());
-        let plan = Plan { seed, mode, clients: CLIENTS, length: LENGTH };
+        let plan = Plan { seed, mode, clients: CLIENTS, length: LENGTH, fault: None };
         match plan.round().run().await {
             Ok(count) => total.add(count),
             Err(difference) => {
@@ -63,6 +64,40 @@ async fn rounds(mode: PoolMode, wanted: usize) {
         }
     }
     println!("{mode:?}: {total:?}");
+}
+
+/// Rounds until the difference that a fault makes is seen.
+const ROUNDS_TO_FIND: usize = 12;
+
+/// A reset that leaves something shows in somebody's answers: so the scripts look at all of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_a_reset_leaves_is_seen() {
+    let mut seeds = Random::new(SEED);
+    for left in [
+        Leftover::Settings,
+        Leftover::Database,
+        Leftover::TemporaryTables,
+        Leftover::Cursors,
+        Leftover::Prepared,
+        Leftover::ContextInfo,
+        Leftover::SessionContext,
+        Leftover::Impersonation,
+        Leftover::IdentityInsert,
+    ] {
+        let mut rounds = 0;
+        let seen = loop {
+            let fault = Some(Fault::ResetLeaves(left));
+            let plan =
+                Plan { seed: seeds.next(), mode: PoolMode::Session, clients: 8, length: LENGTH, fault };
+            rounds += 1;
+            let seen = plan.round().run().await.is_err();
+            if seen || rounds == ROUNDS_TO_FIND {
+                break seen;
+            }
+        };
+        assert!(seen, "{left:?} is not seen in {rounds} rounds");
+        println!("{left:?}: round {rounds}");
+    }
 }
 
 fn report(plan: &Plan, round: &Round, difference: &Difference) -> String {

@@ -126,7 +126,7 @@ impl<'a> Player<'a> {
         match deed {
             Deed::Ask(ask, reset) => {
                 if *reset != Reset::No {
-                    self.handles.clear();
+                    self.handles.values_mut().for_each(|handle| handle.live = false);
                 }
                 self.send(ask, *reset).await?;
                 messages.push(self.receive(ask.yields()).await?);
@@ -161,10 +161,18 @@ impl<'a> Player<'a> {
     fn payload(&self, ask: &Ask, transaction: u64) -> bytes::BytesMut {
         let handle = |slot: Slot| {
             let unknown = NO_HANDLE + i32::try_from(slot).unwrap_or(0);
-            self.handles.get(&slot).map_or(unknown, |handle| handle.number)
+            match self.handles.get(&slot) {
+                Some(handle) if handle.live || !self.is_live(handle.number) => handle.number,
+                // A server may use an ended handle's number again.
+                _ => unknown,
+            }
         };
         let dialect = self.line.as_ref().map_or(self.script.profile.version.into(), |line| line.dialect);
         ask.payload(dialect, transaction, handle)
+    }
+
+    fn is_live(&self, number: i32) -> bool {
+        self.handles.values().any(|handle| handle.live && handle.number == number)
     }
 
     async fn send(&mut self, ask: &Ask, reset: Reset) -> io::Result<()> {

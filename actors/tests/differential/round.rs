@@ -1,7 +1,7 @@
 //! One round: scripts of several clients, each run at a server directly and, at another, through the proxy.
 
 use tdsbouncer_config::PoolMode;
-use tdsbouncer_sim::{SimOptions, SimServer};
+use tdsbouncer_sim::{Fault, SimHandle, SimOptions, SimServer};
 
 use super::author::Author;
 use super::client::stage::Stage;
@@ -19,12 +19,15 @@ pub struct Plan {
     pub clients: usize,
     /// Steps of each client.
     pub length: usize,
+    /// What is wrong with the server behind the proxy, and must be found.
+    pub fault: Option<Fault>,
 }
 
 /// What a plan makes of its seed.
 pub struct Round {
     pub mode: PoolMode,
     pub connections: u32,
+    pub fault: Option<Fault>,
     pub scripts: Vec<Script>,
 }
 
@@ -42,18 +45,18 @@ impl Plan {
                 Author::write(client, profile, self.length, &mut random)
             })
             .collect();
-        Round { mode: self.mode, connections, scripts }
+        Round { mode: self.mode, connections, fault: self.fault.clone(), scripts }
     }
 }
 
 impl Round {
     /// Runs everything at once; the difference, if there is one.
     pub async fn run(&self) -> Result<Count, Box<Difference>> {
-        let direct = server();
+        let direct = server(None);
         // Shorter than the client's, so that it is the proxy who tells of a wait without end.
         let patience = std::time::Duration::from_secs(170);
         let stage = Stage::on(
-            server(),
+            server(self.fault.clone()),
             self.connections,
             |bucket| {
                 bucket.pool_mode = self.mode;
@@ -91,8 +94,8 @@ impl Round {
     }
 }
 
-fn server() -> tdsbouncer_sim::SimHandle {
-    let options =
-        SimOptions { databases: vec!["shop".to_owned(), "depot".to_owned()], ..SimOptions::default() };
+fn server(fault: Option<Fault>) -> SimHandle {
+    let databases = vec!["shop".to_owned(), "depot".to_owned()];
+    let options = SimOptions { databases, faults: fault.into_iter().collect(), ..SimOptions::default() };
     SimServer::start(options).expect("the stand-in starts")
 }

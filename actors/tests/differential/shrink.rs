@@ -83,7 +83,8 @@ async fn smaller(
 }
 
 async fn fails(like: &Round, scripts: Vec<super::script::Script>) -> Option<(Round, Difference)> {
-    let round = Round { mode: like.mode, connections: like.connections, scripts };
+    let fault = like.fault.clone();
+    let round = Round { mode: like.mode, connections: like.connections, fault, scripts };
     for _ in 0..TRIES {
         if let Err(difference) = round.run().await {
             return Some((round, *difference));

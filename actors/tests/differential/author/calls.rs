@@ -95,7 +95,12 @@ impl Author {
         }
         // What it writes is not known here.
         self.may_write(Writes::Permanent);
-        let (handle, n) = (self.any_handle(), self.number(50));
+        let handle = self.any_handle();
+        self.execute_handle(handle);
+    }
+
+    pub(super) fn execute_handle(&mut self, handle: Slot) {
+        let n = self.number(50);
         self.ask(Invocation::id(ProcId::EXECUTE, vec![Arg::Handle(handle), Arg::Int(n)]));
     }
 
