@@ -163,6 +163,11 @@ async fn soak(mode: PoolMode) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn attentions_at_random_moments_reach_nobody_else_in_transaction_pooling() {
+    soak(PoolMode::Transaction).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn attentions_at_random_moments_reach_nobody_else_in_session_pooling() {
     soak(PoolMode::Session).await;
 }

@@ -26,6 +26,7 @@ use tds::message::{Message, MessageReader, write_message};
 use tds::packet::{PacketType, Status};
 use tds::read::Reader;
 use tds::request::{AllHeaders, SqlBatch};
+use tds::return_value::ReturnValue;
 use tds::row;
 use tds::server_message::ServerMessage;
 use tds::token::TokenKind;
@@ -97,6 +98,8 @@ pub struct Response {
     pub infos: Vec<ServerMessage>,
     pub changes: Vec<EnvChange>,
     pub dones: Vec<Done>,
+    /// Output parameters.
+    pub returned: Vec<ReturnValue>,
 }
 
 impl Response {
@@ -313,6 +316,9 @@ fn read_token(
         TokenKind::ENV_CHANGE => response.changes.push(EnvChange::read(body).expect("a change")),
         TokenKind::ORDER | TokenKind::TAB_NAME | TokenKind::COL_INFO => {
             body.us_varbyte().expect("a list");
+        }
+        TokenKind::RETURN_VALUE => {
+            response.returned.push(ReturnValue::read(body, dialect).expect("an output parameter"));
         }
         TokenKind::RETURN_STATUS => {
             body.u32().expect("a status");

@@ -57,6 +57,11 @@ pub fn compare(script: &Script, direct: &[Told], proxied: &[Told], count: &mut C
 }
 
 impl Difference {
+    /// Error 1205: what no script means to make.
+    pub fn is_deadlock(&self) -> bool {
+        self.direct.contains("number: 1205") || self.proxied.contains("number: 1205")
+    }
+
     /// A client whose connection failed where the script did not make it.
     pub fn broken(script: &Script, runs: &[Result<Vec<Told>, String>]) -> Self {
         let show = |at: usize| match runs.get(at) {
@@ -69,9 +74,22 @@ impl Difference {
 }
 
 fn difference(script: &Script, at: usize, direct: Option<&Told>, proxied: Option<&Told>) -> Difference {
-    let show = |told: Option<&Told>| {
-        let text: String = format!("{told:?}").chars().take(4000).collect();
-        text
+    // What both have before the difference says nothing.
+    let same = match (direct, proxied) {
+        (Some(Told::Said(left)), Some(Told::Said(right))) => {
+            left.iter().flatten().zip(right.iter().flatten()).take_while(|(l, r)| l == r).count()
+        }
+        _ => 0,
+    };
+    let show = |told: Option<&Told>| -> String {
+        let text = match told {
+            Some(Told::Said(said)) => {
+                let rest: Vec<&Token> = said.iter().flatten().skip(same).collect();
+                format!("{} messages, from token {same}: {rest:?}", said.len())
+            }
+            other => format!("{other:?}"),
+        };
+        text.chars().take(1500).collect()
     };
     Difference { client: script.client, at, direct: show(direct), proxied: show(proxied) }
 }

@@ -47,6 +47,12 @@ async fn sessions_that_are_pooled_answer_as_direct_ones() {
     rounds(PoolMode::Session, wanted).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn transactions_that_are_pooled_answer_as_direct_ones() {
+    let wanted = usize::try_from(from_environment("REQUESTS", REQUESTS as u64)).unwrap();
+    rounds(PoolMode::Transaction, wanted).await;
+}
+
 async fn rounds(mode: PoolMode, wanted: usize) {
     let mut seeds = Random::new(from_environment("SEED", SEED));
     let mut total = Count::default();

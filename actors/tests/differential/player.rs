@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 
-use tds::done::DoneStatus;
+use tds::done::{Done, DoneStatus};
 use tds::env_change::EnvChange;
 use tds::packet::{PacketType, Status};
 use tds::server_message::ServerMessage;
@@ -230,6 +230,10 @@ impl<'a> Player<'a> {
                     value.value = Value::Int(self.learn(slot, *handle));
                 }
                 Token::Value(value)
+            }
+            // Which statement a DONE without a count is of depends on NOCOUNT, and has no meaning ([MS-TDS] 2.2.7.6).
+            Token::Done(done) if !done.status.contains(DoneStatus::COUNT) => {
+                Token::Done(Done { current_command: 0, ..done })
             }
             Token::Message(message) if message.number == NO_SUCH_HANDLE => {
                 let text: String = message.text.chars().filter(|c| !c.is_ascii_digit()).collect();

@@ -340,6 +340,10 @@ impl Session {
             ))
         };
         let handle_at = |at: usize| args.get(at).and_then(Arg::int).ok_or_else(missing);
+        if !matches!(name, "sp_executesql" | "sp_execute" | "sp_prepexec" | "sp_prepexecrpc") {
+            // A statement like others; those run some of their own.
+            (self.error, self.row_count) = (0, 0);
+        }
         Ok(Some(match name {
             "sp_executesql" => {
                 if args.is_empty() {

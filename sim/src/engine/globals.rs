@@ -510,8 +510,11 @@ impl Session {
                 other => match self.settings.flag(other) {
                     Some(flag) if on || off => {
                         *flag = on;
-                        if on && other == "ANSI_NULL_DFLT_ON" {
-                            self.settings.ansi_null_dflt_off = false;
+                        // At most one of the two is on.
+                        match other {
+                            "ANSI_NULL_DFLT_ON" if on => self.settings.ansi_null_dflt_off = false,
+                            "ANSI_NULL_DFLT_OFF" if on => self.settings.ansi_null_dflt_on = false,
+                            _ => {}
                         }
                     }
                     Some(_) => return Err(super::message_text::syntax_near(&text).into()),

@@ -87,6 +87,9 @@ impl Session {
                 ) {
                     self.error = 0;
                 }
+                if statement.body.resets_row_count() {
+                    self.row_count = 0;
+                }
                 Ok(flow)
             }
             other => other,

@@ -203,7 +203,10 @@ impl Session {
         self.caught.clear();
         let result = work(self, &mut emit);
         let result = match result {
-            Err(Stop::Error(error)) => self.report(*error, &mut emit, false).map_or_else(Err, |()| Ok(())),
+            Err(Stop::Error(error)) => {
+                (self.error, self.row_count) = (error.number, 0);
+                self.report(*error, &mut emit, false).map_or_else(Err, |()| Ok(()))
+            }
             other => other,
         };
         while self.frames.len() > frames {

@@ -288,6 +288,7 @@ impl Session {
         self.request(out, cancel, false, true, move |session, emit| {
             session.set_isolation(level);
             session.begin_transaction(&name, emit)?;
+            session.row_count = 0;
             emit.done(0xD4, None, false)
         })
     }
@@ -307,6 +308,7 @@ impl Session {
                 session.set_isolation(level);
                 session.begin_transaction(&name, emit)?;
             }
+            session.row_count = 0;
             emit.done(0xD5, None, false)
         })
     }
@@ -326,6 +328,7 @@ impl Session {
                 session.set_isolation(level);
                 session.begin_transaction(&name, emit)?;
             }
+            session.row_count = 0;
             emit.done(0xD2, None, false)
         })
     }
@@ -335,6 +338,7 @@ impl Session {
         let name = name.to_string();
         self.request(out, cancel, false, true, move |session, emit| {
             session.save_transaction(&name)?;
+            session.row_count = 0;
             emit.done(0xD3, None, false)
         })
     }

@@ -182,6 +182,12 @@ pub struct Verdict {
     pub leaves_identity: bool,
     /// Its last statement changed rows, or called what may have: the next batch may read how many.
     pub leaves_row_count: bool,
+    /// It surely sets the identity.
+    pub sets_identity: bool,
+    /// It surely sets row count and error.
+    pub sets_outcome: bool,
+    /// It surely sets the status of the last fetch.
+    pub sets_fetch: bool,
 }
 
 /// Things a batch began and did not end yet.

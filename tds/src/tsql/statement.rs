@@ -229,6 +229,9 @@ impl Statements {
         verdict.holds = self.ledger.holds();
         verdict.leaves_identity = self.values.leaves_identity();
         verdict.leaves_row_count = self.values.leaves_row_count();
+        verdict.sets_identity = self.values.sets(Previous::Identity);
+        verdict.sets_outcome = self.values.sets(Previous::RowCount);
+        verdict.sets_fetch = self.values.sets(Previous::FetchStatus);
         verdict
     }
 

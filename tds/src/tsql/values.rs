@@ -82,6 +82,11 @@ impl Values {
         }
     }
 
+    /// Whether the batch surely sets the value.
+    pub(super) fn sets(&self, value: Previous) -> bool {
+        self.read(value).is_none()
+    }
+
     pub(super) fn leaves_identity(&self) -> bool {
         self.identity != Origin::PreviousBatch
     }

@@ -10,6 +10,7 @@ use tds::value::{self, Value};
 use tds::{Dialect, Malformed};
 
 use super::transaction::Alone;
+use super::values::Values;
 
 /// What a request does to its session once it has run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,8 +36,10 @@ pub(crate) struct Asked {
     pub(crate) effects: Vec<Effect>,
     /// What the texts come to.
     pub(crate) reads_process_id: bool,
-    /// Values of the previous request are read, perhaps.
-    pub(crate) reads_previous: bool,
+    /// Values of the previous request that are read, perhaps.
+    pub(crate) reads_previous: Values,
+    /// Values that it surely sets.
+    pub(crate) sets: Values,
     /// It leaves values that the next request may read.
     pub(crate) leaves_values: bool,
     /// What it leaves on the connection is not known from its text: others need a reset.
@@ -169,6 +172,7 @@ impl RequestReader {
             self.text.finish(procedures, &mut |finding| note(finding, effects, reads_previous, dirties));
         asked.reads_process_id |= verdict.reads_process_id;
         asked.leaves_values |= verdict.leaves_identity || verdict.leaves_row_count;
+        asked.sets = asked.sets.with(Values::set_by(&verdict));
         asked.dirties |= verdict.calls_procedures;
     }
 
@@ -213,9 +217,15 @@ impl RequestReader {
         };
         match id {
             Some(ProcId::EXECUTE_SQL) => self.called_text(0, reader, asked, procedures),
-            Some(ProcId::PREPARE | ProcId::PREP_EXEC) => {
+            Some(id @ (ProcId::PREPARE | ProcId::PREP_EXEC)) => {
                 asked.effects.push(Effect::Begins(Hold::PreparedHandle, "".into()));
-                self.called_text(2, reader, asked, procedures)
+                let sets = asked.sets;
+                self.called_text(2, reader, asked, procedures)?;
+                if id == ProcId::PREPARE {
+                    // It is not run.
+                    asked.sets = sets.with(Values::OUTCOME);
+                }
+                Ok(())
             }
             Some(ProcId::PREP_EXEC_RPC) => {
                 asked.effects.push(Effect::Begins(Hold::PreparedHandle, "".into()));
@@ -226,6 +236,7 @@ impl RequestReader {
             Some(ProcId::EXECUTE) => {
                 asked.dirties = true;
                 asked.leaves_values = true;
+                asked.sets = asked.sets.with(Values::OUTCOME);
                 Ok(())
             }
             Some(ProcId::UNPREPARE) => {
@@ -244,6 +255,7 @@ impl RequestReader {
             }
             Some(ProcId::CURSOR | ProcId::CURSOR_FETCH | ProcId::CURSOR_OPTION) => {
                 asked.leaves_values = true;
+                asked.sets = asked.sets.with(Values::OUTCOME);
                 Ok(())
             }
             Some(_) => {
@@ -267,6 +279,7 @@ impl RequestReader {
                     }
                 }
                 asked.leaves_values = true;
+                asked.sets = asked.sets.with(Values::OUTCOME);
                 Ok(())
             }
         }
@@ -372,7 +385,7 @@ pub(crate) fn last_part(name: &str) -> &str {
     name.rsplit_once('.').map_or(name, |(_, last)| last.trim())
 }
 
-fn note(finding: Finding<'_>, effects: &mut Vec<Effect>, reads_previous: &mut bool, dirties: &mut bool) {
+fn note(finding: Finding<'_>, effects: &mut Vec<Effect>, reads_previous: &mut Values, dirties: &mut bool) {
     match finding {
         Finding::Begins(hold, name) => effects.push(Effect::Begins(hold, name.into())),
         Finding::Ends(hold, name) => effects.push(Effect::Ends(hold, name.into())),
@@ -380,7 +393,7 @@ fn note(finding: Finding<'_>, effects: &mut Vec<Effect>, reads_previous: &mut bo
         // ENVCHANGE says where that led.
         Finding::Use(_) => {}
         Finding::Set { option, value } => effects.push(Effect::Set(option, value.into())),
-        Finding::ReadsPrevious { .. } => *reads_previous = true,
+        Finding::ReadsPrevious { value, .. } => reads_previous.read(value),
         Finding::ReadsProcessId => effects.push(Effect::ReadsProcessId),
         Finding::Calls(_) => *dirties = true,
         Finding::Unsure(_) => effects.push(Effect::Begins(Hold::Unsure, "".into())),
@@ -438,7 +451,7 @@ mod tests {
             reader.more(&payload[at..], &mut pieces, &procedures);
             reader.finish(&mut pieces, &procedures);
             assert_eq!(pieces.effects, whole.effects);
-            assert!(pieces.reads_previous);
+            assert!(pieces.reads_previous != Values::NONE);
         }
         assert_eq!(
             whole.effects,

@@ -9,6 +9,7 @@ mod receive;
 pub(crate) mod state;
 mod transaction;
 mod turn;
+mod values;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -40,6 +41,7 @@ use receive::{Incoming, Received};
 use state::{PooledState, Rules};
 use transaction::{Alone, Step, Transaction};
 use turn::{Request, Turn, TurnEnd};
+use values::Values;
 
 /// What ended a rest with a server connection in hand.
 enum Woken {
@@ -317,6 +319,7 @@ impl<'a> Pooled<'a> {
         let mut out = BytesMut::new();
         write_message(&mut out, PacketType::RESPONSE, Status::NORMAL, 0, size, tokens);
         self.session.login.bucket.shared().metrics.requests.inc();
+        state_of(io).values.answered_elsewhere();
         self.session.say(io, &out).await
     }
 
@@ -324,6 +327,7 @@ impl<'a> Pooled<'a> {
         debug!(session = %self.session.conn.id, %error, "refused a request");
         self.session.conn.clock.refused(error.label());
         self.session.context.metrics.session_error(error.label());
+        state_of(io).values.answered_elsewhere();
         self.session.answer_request(io, &[], &error.messages()).await
     }
 
@@ -331,7 +335,8 @@ impl<'a> Pooled<'a> {
     async fn borrow(&mut self, io: &mut ClientIo, asked: &Asked) -> Result<bool, End> {
         let session = self.session;
         let state = state_of(io);
-        if self.lease.is_none() {
+        let had_one = self.lease.is_some();
+        if !had_one {
             let wish = ConnWish {
                 session: session.conn.id,
                 settings: Arc::clone(&state.settings),
@@ -354,8 +359,10 @@ impl<'a> Pooled<'a> {
                 }
             }
         }
-        if asked.reads_previous && !self.has_previous(io) {
-            self.give_back_untouched();
+        if !self.previous(io).contains(asked.reads_previous) {
+            if !had_one {
+                self.give_back_untouched();
+            }
             self.refuse(io, &SessionError::PreviousValuesGone).await?;
             return Ok(false);
         }
@@ -363,9 +370,14 @@ impl<'a> Pooled<'a> {
     }
 
     /// Whether the connection in hand is as this session left it.
-    fn has_previous(&self, io: &mut ClientIo) -> bool {
+    fn is_continued(&self, io: &mut ClientIo) -> bool {
         let uses = state_of(io).uses;
         self.lease.as_ref().is_some_and(|lease| lease.is_continued(self.session.conn.id, uses))
+    }
+
+    /// Values of the session's earlier requests that are on the connection in hand.
+    fn previous(&self, io: &mut ClientIo) -> Values {
+        if self.is_continued(io) { state_of(io).values } else { Values::NONE }
     }
 
     async fn take_turn(
@@ -376,7 +388,7 @@ impl<'a> Pooled<'a> {
         decided: Decided,
     ) -> Result<(), End> {
         let session = self.session;
-        let has_previous = self.has_previous(io);
+        let (continued, previous) = (self.is_continued(io), self.previous(io));
         let shared = session.login.bucket.shared();
         let metrics = &shared.metrics;
         let was_held = !state_of(io).is_free();
@@ -387,14 +399,20 @@ impl<'a> Pooled<'a> {
         let ClientIo { link, exchange, pooled } = io;
         let state = pooled.get_or_insert_default();
         let resets = incoming.status.asks_for_reset() && incoming.kind.can_reset();
-        let answers_reset = resets && prelude::can_answer_reset(state, conn, has_previous);
+        let answers_reset = resets && prelude::can_answer_reset(state, conn, continued);
         if answers_reset {
             state.client_reset();
         }
-        if resets && matches!(state.transaction, Transaction::Virtual { .. }) {
+        let mut front = BytesMut::new();
+        let keeps = incoming.status.contains(Status::RESET_CONNECTION_SKIP_TRAN);
+        if resets && !keeps && matches!(state.transaction, Transaction::Virtual { .. }) {
+            front = state.transaction.rolled_back();
             state.transaction = Transaction::None;
         }
-        let own = prelude::requests(state, conn, has_previous, resets && !answers_reset, &rules);
+        if answers_reset {
+            EnvChange::ResetDone.write(&mut front);
+        }
+        let own = prelude::requests(state, conn, continued, resets && !answers_reset, &rules);
         if matches!(state.transaction, Transaction::Virtual { .. }) {
             session.conn.checkpoint.hold(true);
         }
@@ -408,9 +426,9 @@ impl<'a> Pooled<'a> {
             walker: incoming.walker,
             instead: decided.instead,
             clear_reset: answers_reset,
-            front: answers_reset.then(reset_done),
+            front: (!front.is_empty()).then(|| front.freeze()),
             begin: decided.begin.clone(),
-            has_previous,
+            previous,
         };
         let recall = Arc::clone(conn.recall());
         let dialect = session.login.dialect;
@@ -451,6 +469,18 @@ impl<'a> Pooled<'a> {
         };
         match turn.run().await {
             Ok(mut reply) => {
+                // What the server itself reset is as after a login.
+                let kept = if reply.reset { Values::ALL } else { Values::NONE };
+                let state = state_of(io);
+                if answers_reset {
+                    state.values = Values::NONE;
+                }
+                let set = match (reply.withdrawn, reply.error) {
+                    (true, _) => Values::NONE,
+                    (false, true) => Values::OUTCOME,
+                    (false, false) => asked.sets,
+                };
+                state.values.ran(continued, kept.with(set));
                 reply.reset |= answers_reset;
                 self.settle(io, asked, reply, decided.begin);
                 Ok(())
@@ -469,17 +499,23 @@ impl<'a> Pooled<'a> {
         let rules = self.rules();
         let state = io.pooled.get_or_insert_default();
         let Some(conn) = self.lease.as_mut().and_then(Lease::conn) else { return };
-        if let Some(begin) = begin.filter(|_| !reply.error && !reply.withdrawn) {
-            if let Some(level) = Transaction::isolation(&begin) {
-                Arc::make_mut(&mut state.settings).set("transaction isolation level", level);
-            }
-            if reply.ended.is_none() {
-                state.nested = Some(begin);
-            }
+        let ran = !reply.error && !reply.withdrawn;
+        // The level stays, whoever begins the transaction.
+        let level = asked.transaction.as_ref().and_then(transaction::begins).and_then(Transaction::isolation);
+        // What begins later has not set it on this connection yet.
+        let begins_later = begin.is_some();
+        if let Some(level) = level.filter(|_| ran && !begins_later) {
+            Arc::make_mut(&mut state.settings).set("transaction isolation level", level);
+        }
+        if let Some(begin) = begin.filter(|_| ran && reply.ended.is_none()) {
+            state.nested = Some(begin);
         }
         conn.state.last = Some((session.conn.id, conn.uses));
         state.uses = conn.uses;
         state.settle(asked, reply, &mut conn.state, rules, Instant::now());
+        if let Some(level) = level.filter(|_| ran && begins_later) {
+            Arc::make_mut(&mut state.settings).set("transaction isolation level", level);
+        }
         let held = !state.is_free();
         if held || session.conn.checkpoint.is_held() {
             session.conn.checkpoint.hold(held);
@@ -527,6 +563,9 @@ impl<'a> Pooled<'a> {
             TurnEnd::Relay(RelayEnd::AttentionUnanswered) => "it did not acknowledge an attention".to_owned(),
             TurnEnd::Relay(RelayEnd::ServerGone(why)) => why,
             TurnEnd::Relay(RelayEnd::ServerProtocol(malformed)) => malformed.to_string(),
+            TurnEnd::ReadsPrevious if was_held => {
+                return told(SessionError::PreviousValuesGone, "values of an earlier request were gone");
+            }
             TurnEnd::ReadsPrevious => {
                 state_of(io).lost_connection();
                 return self.refuse(io, &SessionError::PreviousValuesGone).await;
@@ -608,11 +647,4 @@ impl<'a> Pooled<'a> {
 /// The session's state, made at its first request.
 fn state_of(io: &mut ClientIo) -> &mut PooledState {
     io.pooled.get_or_insert_default()
-}
-
-/// ENVCHANGE 18.
-fn reset_done() -> Bytes {
-    let mut tokens = BytesMut::new();
-    EnvChange::ResetDone.write(&mut tokens);
-    tokens.freeze()
 }

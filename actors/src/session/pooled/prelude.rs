@@ -39,6 +39,18 @@ pub(crate) fn requests(
             conn.state.settings = Arc::clone(&state.settings);
         }
     }
+    if continued && conn.state.settings != state.settings {
+        // A transaction that no server saw left its isolation level.
+        let mut payload = BytesMut::new();
+        SqlBatch {
+            headers: Some(state.transaction.server_headers()),
+            ..SqlBatch::new(state.settings.replay_isolation())
+        }
+        .write(&mut payload, dialect);
+        let bytes = message(PacketType::SQL_BATCH, Status::NORMAL, &payload, rules);
+        own.push_back(Own { bytes, kind: OwnKind::Replay, wait: !conn.pipelines });
+        conn.state.settings = Arc::clone(&state.settings);
+    }
     if let Transaction::Virtual { begin, .. } = &state.transaction {
         let bytes = begin_message(begin, &AllHeaders::autocommit(), dialect, rules);
         own.push_back(Own { bytes, kind: OwnKind::Begin, wait: true });

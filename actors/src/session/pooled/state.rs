@@ -11,6 +11,7 @@ use super::asked::{Asked, Effect, cursor_name};
 use super::holds::{Ledger, Reason};
 use super::observer::{Reply, States};
 use super::transaction::{Descriptors, Transaction};
+use super::values::Values;
 use crate::bucket::state::{ConnState, Settings};
 use crate::error::SessionError;
 
@@ -22,6 +23,8 @@ pub(crate) struct PooledState {
     pub(crate) transaction: Transaction,
     pub(crate) descriptors: Descriptors,
     pub(crate) states: States,
+    /// What of its earlier requests is still on the connection that it used last.
+    pub(crate) values: Values,
     /// The number of uses of the connection that it used last, at that time; 0 for none.
     pub(crate) uses: u64,
     /// A transaction that the client believes to have begun inside the open one: it begins with the next request.

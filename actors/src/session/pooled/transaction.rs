@@ -233,6 +233,17 @@ impl Transaction {
     }
 }
 
+/// How the transaction begins that a request begins.
+pub(crate) fn begins(request: &TransactionRequest) -> Option<&BeginTransaction> {
+    match request {
+        TransactionRequest::Begin(begin) => Some(begin),
+        TransactionRequest::Commit { begin, .. } | TransactionRequest::Rollback { begin, .. } => {
+            begin.as_ref()
+        }
+        _ => None,
+    }
+}
+
 fn done(tokens: &mut BytesMut, command: u16) {
     // Transactions are virtual from TDS 7.2 on only: before, there are no descriptors.
     let version = TdsVersion::V7_4;

@@ -28,6 +28,7 @@ use super::super::verdict::Phase;
 use super::asked::{Asked, RequestReader};
 use super::observer::{Observer, OwnReply, Reply};
 use super::transaction::{Descriptors, Transaction};
+use super::values::Values;
 use crate::bucket::recall::RecallLevel;
 use crate::wire::Link;
 
@@ -91,8 +92,8 @@ pub(crate) struct Request {
     pub(crate) front: Option<Bytes>,
     /// What begins virtually once the transaction has ended.
     pub(crate) begin: Option<BeginTransaction>,
-    /// The session used this connection last: values of its previous request are still there.
-    pub(crate) has_previous: bool,
+    /// Values of the session's earlier requests that are still on the connection.
+    pub(crate) previous: Values,
 }
 
 /// What a turn works with.
@@ -369,7 +370,7 @@ impl Turn<'_> {
             self.reader.finish(self.asked, self.procedures);
             self.flow.up = Up::Attentions;
         }
-        if self.asked.reads_previous && !self.request.has_previous {
+        if !self.request.previous.contains(self.asked.reads_previous) {
             return Err(TurnEnd::ReadsPrevious);
         }
         let bytes = self.client.input.split_to(at);

@@ -168,7 +168,6 @@ impl Author {
         let text = self.pick(&[
             "SELECT @@ROWCOUNT",
             "SELECT @@ERROR",
-            "SELECT @@IDENTITY",
             "SELECT @@ROWCOUNT AS r, @@ERROR AS e",
             "SELECT ROWCOUNT_BIG()",
         ]);

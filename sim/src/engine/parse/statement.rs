@@ -147,6 +147,41 @@ pub(in super::super) enum Body {
     Ignored,
 }
 
+impl Body {
+    /// Statements that count no rows set @@ROWCOUNT to 0, as SQL Server's documentation says of SET, USE, PRINT,
+    /// transactions and cursors.
+    pub(in super::super) fn resets_row_count(&self) -> bool {
+        matches!(
+            self,
+            Body::Print(_)
+                | Body::WaitFor { .. }
+                | Body::SetOption { .. }
+                | Body::Truncate(_)
+                | Body::CreateTable(_)
+                | Body::AlterTable { .. }
+                | Body::Drop { .. }
+                | Body::CreateIndex { .. }
+                | Body::DropIndex { .. }
+                | Body::CreateView { .. }
+                | Body::CreateProcedure { .. }
+                | Body::CreateDatabase(_)
+                | Body::CreateSchema(_)
+                | Body::BeginTransaction(_)
+                | Body::Commit
+                | Body::Rollback(_)
+                | Body::Save(_)
+                | Body::Use(_)
+                | Body::DeclareCursor { .. }
+                | Body::OpenCursor(_)
+                | Body::CloseCursor(_)
+                | Body::Deallocate(_)
+                | Body::ExecuteAs(_)
+                | Body::Revert
+                | Body::InsertBulk { .. }
+        )
+    }
+}
+
 /// CREATE, ALTER or CREATE OR ALTER.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in super::super) enum Replace {
