@@ -95,9 +95,11 @@ mod stand_in {
                 Subject::Holds => Table::of(&[HoldRow { session: 7, ..HoldRow::default() }]),
                 Subject::Waiters => Table::of(&[WaiterRow { place: 1, ..WaiterRow::default() }]),
                 Subject::Tenants => Table::of(&[TenantRow { clients: 2, ..TenantRow::default() }]),
-                Subject::Coordinator => {
-                    Table::of(&[CoordinatorRow { quota: 5, ..CoordinatorRow::default() }])
-                }
+                Subject::Coordinator => Table::of(&[CoordinatorRow {
+                    quota: 5,
+                    state: "normal".to_owned(),
+                    ..CoordinatorRow::default()
+                }]),
                 Subject::Crashes => Table::of(&[CrashRow { actor: "session", ..CrashRow::default() }]),
                 Subject::Stats => Table::of(&[StatsRow { requests: 6, ..StatsRow::default() }]),
                 Subject::Config => {

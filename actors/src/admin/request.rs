@@ -155,8 +155,8 @@ mod tests {
         let answer = ask(r#"{"show":"servers"}"#).await;
         assert_eq!(cell(&answer, "session"), ("number", &json!(7)));
         let answer = ask(r#"{"show":"coordinator"}"#).await;
-        assert_eq!(cell(&answer, "quota"), ("number", &json!(7)));
-        assert_eq!(cell(&answer, "mode"), ("text", &json!("normal")));
+        assert_eq!(cell(&answer, "quota"), ("number", &json!(5)));
+        assert_eq!(cell(&answer, "state"), ("text", &json!("normal")));
         let answer = ask(r#"{"show":"config"}"#).await;
         assert_eq!(cell(&answer, "key"), ("text", &json!("limits.max_clients")));
         let answer = ask(r#" { "show" : "version" } "#).await;

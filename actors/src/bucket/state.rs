@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::session::SessionId;
 
 /// The option's name as the scan reports it, and as T-SQL has it behind SET.
-const ISOLATION: &str = "transaction isolation level";
+pub(crate) const ISOLATION: &str = "transaction isolation level";
 /// What a fresh session has.
 const DEFAULT_ISOLATION: &str = "read committed";
 /// Setting it changes the two others.

@@ -5,6 +5,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use tds::tsql::Hold;
 use tokio::time::Instant;
 
+use crate::bucket::state::ISOLATION;
+
 /// Why a connection is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Reason {
@@ -139,9 +141,13 @@ impl Ledger {
         self.end_all(Reason::Found(Hold::Transaction));
     }
 
-    /// The client had its connection reset.
+    /// The client had its connection reset: that leaves the isolation level, whatever it is.
     pub(crate) fn reset(&mut self) {
-        self.0.retain(|entry| entry.reason.survives_client_reset());
+        let setting = Reason::Found(Hold::Setting);
+        let isolation = name_of(setting, ISOLATION);
+        self.0.retain(|entry| {
+            entry.reason.survives_client_reset() || (entry.reason == setting && entry.name == isolation)
+        });
     }
 
     /// The connection is gone, and everything on it.
@@ -221,6 +227,17 @@ mod tests {
             ledger.transaction_ended(committed);
             assert_eq!(ledger.is_empty(), committed);
         }
+    }
+
+    #[test]
+    fn a_reset_leaves_an_isolation_level_that_is_not_known() {
+        let setting = Reason::Found(Hold::Setting);
+        let mut ledger = ledger(&[(setting, ISOLATION), (setting, "nocount")]);
+        ledger.reset();
+        ledger.end(setting, "nocount", false);
+        assert!(!ledger.is_empty());
+        ledger.end(setting, ISOLATION, false);
+        assert!(ledger.is_empty());
     }
 
     #[test]

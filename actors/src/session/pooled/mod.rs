@@ -34,6 +34,7 @@ use crate::bucket::recall::RecallLevel;
 use crate::bucket::state::Wish as ConnWish;
 use crate::error::{Answer, SessionError};
 use crate::telemetry::TraceContext;
+use crate::wire::IdleCheck;
 use asked::{Asked, RequestReader};
 use holds::Reason;
 use observer::Reply;
@@ -219,6 +220,12 @@ impl<'a> Pooled<'a> {
 
     /// A server that says something unasked closes the connection, or is not to be trusted.
     fn server_spoke(&mut self, io: &mut ClientIo) -> Result<(), End> {
+        // A socket may be called readable without a reason: only a look at it tells.
+        let quiet =
+            |lease: &mut Lease| lease.link().is_some_and(|link| link.check_idle() == IdleCheck::Quiet);
+        if self.lease.as_mut().is_some_and(quiet) {
+            return Ok(());
+        }
         self.drop_lease();
         if state_of(io).is_free() {
             return Ok(());
