@@ -7,6 +7,7 @@ use tds::server_message::ServerMessage;
 use tdsbouncer_config::BucketName;
 
 use crate::bucket::recall::RecallReason;
+use crate::session::prepared::TooManyStatements;
 
 /// The name that errors carry in their "server" field.
 pub(crate) const SERVER_NAME: &str = "tdsbouncer";
@@ -85,6 +86,12 @@ pub(crate) enum SessionError {
         "the values that the previous request left (@@IDENTITY, SCOPE_IDENTITY(), @@ROWCOUNT, @@ERROR) are gone with the server connection; read them in the same request, or raise linger, or use pool_mode = \"session\""
     )]
     PreviousValuesGone,
+    #[error(
+        "a text uses prepared handles by number (EXEC sp_prepare, sp_execute, sp_unprepare) in a transaction or hold whose server connection has others prepared on it; use the driver's calls, or pool_mode = \"session\""
+    )]
+    HandlesByText,
+    #[error(transparent)]
+    TooManyStatements(#[from] TooManyStatements),
     #[error("your session did nothing for too long with what it held ({holds}): it was rolled back")]
     HeldTooLong { holds: String },
     #[error("the session crashed and its server connection with all its state is lost")]
@@ -127,6 +134,10 @@ const OUTCOME_UNKNOWN: i32 = 50001;
 const VALUES_GONE: i32 = 50002;
 /// In no driver's retry list: the session's transaction or hold was ended.
 const HELD_TOO_LONG: i32 = 50003;
+/// In no driver's retry list: the session keeps more prepared than it may.
+const TOO_MANY_STATEMENTS: i32 = 50004;
+/// In no driver's retry list: handles by number would meet those of others.
+const HANDLES_BY_TEXT: i32 = 50005;
 /// Cannot open the database requested by the login.
 const CANNOT_OPEN_DATABASE: i32 = 4060;
 /// Login failed.
@@ -187,6 +198,8 @@ impl Answer for SessionError {
             Self::OutcomeUnknown | Self::ServerLostUnderRequest { .. } => ours(OUTCOME_UNKNOWN, 16, self),
             Self::PreviousValuesGone => ours(VALUES_GONE, 16, self),
             Self::HeldTooLong { .. } => ours(HELD_TOO_LONG, 16, self),
+            Self::HandlesByText => ours(HANDLES_BY_TEXT, 16, self),
+            Self::TooManyStatements(_) => ours(TOO_MANY_STATEMENTS, 16, self),
             Self::StateLost | Self::CrashedTooOften | Self::ServerLost { .. } | Self::ClientProtocol(_) => {
                 ours(OUTCOME_UNKNOWN, 20, self)
             }
@@ -224,6 +237,8 @@ impl Answer for SessionError {
             Self::NotPrepared { .. } => "not_prepared",
             Self::PreviousValuesGone => "previous_values_gone",
             Self::HeldTooLong { .. } => "held_too_long",
+            Self::HandlesByText => "handles_by_text",
+            Self::TooManyStatements(_) => "too_many_statements",
             Self::StateLost => "state_lost",
             Self::CrashedTooOften => "crashed_too_often",
             Self::ServerLost { .. } => "server_lost",

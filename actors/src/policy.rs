@@ -48,6 +48,15 @@ impl BackOff {
     }
 }
 
+/// Statements that a session may have prepared: a program that prepares more has lost count of them.
+pub(crate) const STATEMENTS: usize = 10_000;
+
+/// Bytes of memory that their texts may take: with the other bounds, a session stays small beside its server connection.
+pub(crate) const STATEMENT_BYTES: usize = 16 << 20;
+
+/// Prepared statements that a server connection may have before it is reset: each costs the server memory.
+pub(crate) const REAL_HANDLES: usize = 1000;
+
 /// When the last crashes were.
 #[derive(Debug, Default)]
 pub(crate) struct CrashLog(VecDeque<Instant>);

@@ -20,6 +20,7 @@ use super::state::ConnState;
 use super::tenant::LeaseShare;
 use crate::admin::ServerRow;
 use crate::session::SessionId;
+use crate::session::prepared::RealHandles;
 use crate::wire::Link;
 
 /// How long a closing connection waits for the server to close its side before it is reset.
@@ -145,10 +146,10 @@ impl ServerConn {
         self.occupied.link()
     }
 
-    /// What a turn works with: socket and editor.
-    pub(crate) fn turn(&mut self) -> Option<(&mut Link, &mut ResponseEditor)> {
-        let Self { occupied, editor, .. } = self;
-        Some((occupied.link()?, editor))
+    /// What a turn works with: socket, editor, and what is prepared on it.
+    pub(crate) fn turn(&mut self) -> Option<(&mut Link, &mut ResponseEditor, &mut RealHandles)> {
+        let Self { occupied, editor, state, .. } = self;
+        Some((occupied.link()?, editor, &mut state.reals))
     }
 
     /// Raised when the connection is wanted back; whoever it is lent to looks here.
@@ -218,6 +219,11 @@ impl Lease {
     /// The connection's socket, to wait at: nothing is sent or read.
     pub(crate) fn link(&mut self) -> Option<&mut Link> {
         self.conn.as_deref_mut().and_then(ServerConn::link)
+    }
+
+    /// Whether something is prepared on it.
+    pub(crate) fn has_handles(&self) -> bool {
+        self.conn.as_ref().is_some_and(|conn| !conn.state.reals.is_empty())
     }
 
     /// Whether this session used the connection last, and nobody since; `uses` as it found it then.

@@ -3,9 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use crate::session::SessionId;
+use crate::session::prepared::RealHandles;
 
 /// The option's name as the scan reports it, and as T-SQL has it behind SET.
 pub(crate) const ISOLATION: &str = "transaction isolation level";
@@ -80,6 +82,16 @@ impl Settings {
         self.options.get(&(true, "implicit_transactions")).is_some_and(|value| **value == *"on")
     }
 
+    /// A fingerprint of what prepared handles depend on: under another they are not valid (error 586).
+    pub(crate) fn handle_context(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.database.hash(&mut hasher);
+        for option in ["ansi_nulls", "quoted_identifier", "ansi_defaults"] {
+            self.options.get(&(true, option)).hash(&mut hasher);
+        }
+        hasher.finish()
+    }
+
     /// T-SQL that gives a connection these settings that has them reset, whatever its isolation level.
     pub(crate) fn replay(&self) -> String {
         let mut text = String::with_capacity(64);
@@ -124,6 +136,8 @@ pub(crate) struct ConnState {
     pub(crate) dirty: bool,
     /// The session that used it last, and its number of uses then.
     pub(crate) last: Option<(SessionId, u64)>,
+    /// What is prepared on it.
+    pub(crate) reals: RealHandles,
 }
 
 /// What has to be sent before a session's request.
@@ -162,7 +176,7 @@ impl ConnState {
 
     /// Whether it is as after the login.
     pub(crate) fn is_fresh(&self) -> bool {
-        !self.dirty && self.settings.is_default()
+        !self.dirty && self.settings.is_default() && self.reals.is_empty()
     }
 
     /// What makes the connection fit a session with these settings that is not the one that used it last.
@@ -176,8 +190,9 @@ impl ConnState {
                 Preparation::Replay { reset: false, text: target.replay_isolation(), may_fail: false }
             };
         }
-        let reset = self.dirty || always || !self.settings.is_default();
-        if !self.dirty && !always && *self.settings == *target {
+        let dirty = self.dirty || self.reals.want_reset();
+        let reset = dirty || always || !self.settings.is_default();
+        if !dirty && !always && *self.settings == *target {
             return Preparation::Nothing;
         }
         Preparation::Replay { reset, text: target.replay(), may_fail: target.replay_may_fail() }
@@ -197,7 +212,12 @@ mod tests {
     }
 
     fn conn(settings: Settings, dirty: bool) -> ConnState {
-        ConnState { settings: Arc::new(settings), dirty, last: Some((SessionId(1), 7)) }
+        ConnState {
+            settings: Arc::new(settings),
+            dirty,
+            last: Some((SessionId(1), 7)),
+            ..ConnState::default()
+        }
     }
 
     #[test]

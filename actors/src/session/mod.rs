@@ -8,8 +8,7 @@ pub(crate) mod context;
 mod dedicated;
 mod log_in;
 mod pooled;
-#[allow(dead_code, unused_imports, reason = "transaction pooling is about to call it")]
-mod prepared;
+pub(crate) mod prepared;
 mod relay;
 mod serve;
 pub(crate) mod table;

@@ -45,6 +45,8 @@ pub struct Who {
     pub database: String,
     pub application: String,
     pub version: tds::TdsVersion,
+    /// 0 for the server's choice.
+    pub packet_size: u32,
 }
 
 impl Default for Who {
@@ -55,6 +57,7 @@ impl Default for Who {
             database: "shop".to_owned(),
             application: "test".to_owned(),
             version: tds::TdsVersion::V7_4,
+            packet_size: 0,
         }
     }
 }
@@ -74,6 +77,7 @@ impl Who {
             server_name: "testserver".to_owned(),
             interface_name: "tests".to_owned(),
             database: self.database.clone(),
+            packet_size: self.packet_size,
             ..Login7::default()
         }
     }

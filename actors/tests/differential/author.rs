@@ -31,6 +31,8 @@ pub struct Author {
     session: u32,
     next_slot: Slot,
     prepared: Vec<Slot>,
+    /// Handles of calls, which the stand-in does not execute again.
+    calls_prepared: Vec<Slot>,
     cursors: Vec<Slot>,
 }
 
@@ -46,6 +48,7 @@ impl Author {
             session: 0,
             next_slot: 0,
             prepared: Vec::new(),
+            calls_prepared: Vec::new(),
             cursors: Vec::new(),
         };
         author.greet();

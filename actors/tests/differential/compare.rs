@@ -40,7 +40,7 @@ pub fn compare(script: &Script, direct: &[Told], proxied: &[Told], count: &mut C
             return Some(difference(script, at, direct.get(at), proxied.get(at)));
         };
         let agree = match step.check {
-            Check::Equal => left == right,
+            Check::Equal => left == right || agree_that_it_is_over(left, right),
             Check::UntilStopped => left == right || agree_until_stopped(left, right),
             Check::OrValuesGone => {
                 count.reads_of_previous += 1;
@@ -105,6 +105,16 @@ fn agree_until_stopped(left: &Told, right: &Told) -> bool {
     let (left_rows, right_rows) = (rows(left), rows(right));
     let common = left_rows.len().min(right_rows.len());
     acknowledged(left) == 1 && acknowledged(right) == 1 && left_rows[..common] == right_rows[..common]
+}
+
+/// The server closed the connection (a reset with an application role in force, say): the proxy says so, and closes.
+fn agree_that_it_is_over(direct: &Told, proxied: &Told) -> bool {
+    let (Told::Closed(_), Told::Said(messages)) = (direct, proxied) else { return false };
+    let [tokens] = &messages[..] else { return false };
+    let [Token::Message(message), Token::Done(_)] = &tokens[..] else { return false };
+    message.is_error
+        && message.class == 20
+        && message.text.starts_with("tdsbouncer: the server connection was lost")
 }
 
 /// The proxy's own error, alone: the values of the previous batch are gone with the connection that had them.

@@ -150,6 +150,8 @@ pub enum Finding<'a> {
         /// False if something before it in this batch may have set it.
         surely: bool,
     },
+    /// What was prepared under a handle runs: sp_execute.
+    ExecutesHandle,
     /// The session looks at its process id, or at a list of sessions where it may look for itself.
     ReadsProcessId,
     /// A procedure is called that nothing is known of; the last part of its name.

@@ -13,6 +13,8 @@ pub enum Effect {
     Begins(Hold),
     /// Something that holds ends.
     Ends(Hold),
+    /// It runs what was prepared under a handle.
+    ExecutesHandle,
     /// It shows process ids.
     ReadsProcessId,
     /// A procedure that nothing is known of.
@@ -113,7 +115,7 @@ fn built_in(name: &str) -> Effect {
         "sp_xml_removedocument" => Effect::Ends(Hold::XmlDocument),
         "sp_prepare" | "sp_prepexec" | "sp_prepexecrpc" => Effect::Begins(Hold::PreparedHandle),
         "sp_unprepare" => Effect::Ends(Hold::PreparedHandle),
-        "sp_execute" => Effect::Harmless,
+        "sp_execute" => Effect::ExecutesHandle,
         "sp_bindsession" | "sp_enable_sql_debug" | "sp_sdidebug" => Effect::Begins(Hold::BoundSession),
         "sp_executesql" | "sp_sqlexec" | "sp_execute_external_script" | "sp_execute_remote" => {
             Effect::Begins(Hold::DynamicText)

@@ -23,6 +23,7 @@ fn scan_in(scanner: &mut TextScanner, text: &str, chunk: usize) -> (String, Verd
             Finding::ReadsPrevious { value, surely } => {
                 write!(seen, "{value:?}{}", if surely { "!" } else { "?" })
             }
+            Finding::ExecutesHandle => write!(seen, "handle"),
             Finding::ReadsProcessId => write!(seen, "spid"),
             Finding::Calls(name) => write!(seen, "call {name}"),
             Finding::Unsure(_) => write!(seen, "unsure"),

@@ -1,6 +1,8 @@
 //! What a request asks for, as far as it matters to whoever lends the connection: read from its bytes before they
 //! are sent, and to their end while they are.
 
+use std::sync::Arc;
+
 use tds::packet::{PacketType, Status};
 use tds::request::{AllHeaders, SqlBatch, TransactionRequest};
 use tds::rpc::{Followed, ProcId, Procedure, RawParameter, RpcFollower, RpcReader};
@@ -9,6 +11,7 @@ use tds::type_info::TypeInfo;
 use tds::value::{self, Value};
 use tds::{Dialect, Malformed};
 
+use super::super::prepared::{self, Calls, Statement, Statements};
 use super::transaction::Alone;
 use super::values::Values;
 
@@ -23,10 +26,23 @@ pub(crate) enum Effect {
     EndsAll(Hold),
     /// SET, which can be replayed.
     Set(&'static str, Box<str>),
+    /// A text deals in prepared handles, whose numbers are the server's.
+    HandlesByText,
     /// A cursor is opened; its handle comes with the response.
     OpensCursor,
     /// The session learns its process id.
     ReadsProcessId,
+}
+
+/// What a text does to its session when it runs.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Called {
+    effects: Vec<Effect>,
+    reads_process_id: bool,
+    reads_previous: Values,
+    sets: Values,
+    leaves_values: bool,
+    dirties: bool,
 }
 
 /// A request, as far as it was read.
@@ -54,6 +70,70 @@ pub(crate) struct Asked {
     pub(crate) kind: Option<PacketType>,
     /// The first header's status.
     pub(crate) status: Option<Status>,
+    /// What it does with prepared handles.
+    pub(crate) handles: Option<Calls>,
+    /// The handles that a batch drops, if it does nothing else.
+    pub(crate) unprepares: Option<Vec<i32>>,
+}
+
+impl Asked {
+    /// It runs what was prepared before.
+    pub(crate) fn runs_prepared(&mut self, statements: &Statements) {
+        let Some(handles) = self.handles.take() else { return };
+        let mut last: Option<&Arc<Statement>> = None;
+        for statement in handles.executed(statements) {
+            match statement {
+                // The same again and again, mostly.
+                Some(statement) if last.is_some_and(|last| Arc::ptr_eq(last, statement)) => {}
+                Some(statement) => {
+                    last = Some(statement);
+                    self.runs(statement);
+                }
+                // The session holds its connection for it.
+                None => {
+                    self.dirties = true;
+                    self.leaves_values = true;
+                    self.sets = self.sets.with(Values::OUTCOME);
+                }
+            }
+        }
+        self.handles = Some(handles);
+    }
+
+    /// A text in it deals in prepared handles.
+    pub(crate) fn handles_by_text(&self) -> bool {
+        self.effects.contains(&Effect::HandlesByText)
+    }
+
+    /// It runs this statement.
+    pub(crate) fn runs(&mut self, statement: &Statement) {
+        match statement.called() {
+            Some(called) => self.calls(called),
+            None => self.effects.push(Effect::Begins(Hold::DynamicText, "".into())),
+        }
+    }
+
+    fn calls(&mut self, called: &Called) {
+        self.effects.extend(
+            called
+                .effects
+                .iter()
+                .filter(|effect| !self.effects.contains(effect))
+                .cloned()
+                .collect::<Vec<_>>(),
+        );
+        self.reads_process_id |= called.reads_process_id;
+        self.reads_previous = self.reads_previous.with(called.reads_previous);
+        self.sets = self.sets.with(called.sets);
+        self.leaves_values |= called.leaves_values;
+        self.dirties |= called.dirties;
+    }
+
+    /// Takes out what it does, of which nothing is yet known but what a text does.
+    fn called(self) -> Called {
+        let Self { effects, reads_process_id, reads_previous, sets, leaves_values, dirties, .. } = self;
+        Called { effects, reads_process_id, reads_previous, sets, leaves_values, dirties }
+    }
 }
 
 /// Reads requests. Kept while a session is busy.
@@ -67,11 +147,17 @@ pub(crate) struct RequestReader {
     follower: Option<Box<RpcFollower>>,
     /// Calls of it that were read, and that began.
     calls: (usize, usize),
+    /// Follows a call for the sake of its prepared handles.
+    pub(crate) handles: RpcFollower,
+    /// What the texts of calls that prepare do, by the number of the call.
+    prepared: Vec<(usize, Called)>,
 }
 
 impl RequestReader {
     pub(crate) fn new(dialect: Dialect) -> Self {
-        Self { dialect, text: TextScanner::new(Scope::Batch), in_text: false, follower: None, calls: (0, 0) }
+        let (handles, prepared) = (RpcFollower::new(dialect), Vec::new());
+        let text = TextScanner::new(Scope::Batch);
+        Self { dialect, text, in_text: false, follower: None, calls: (0, 0), handles, prepared }
     }
 
     /// Reads a request's payload, or its beginning if it is not `whole`: then [`Self::more`] and [`Self::finish`]
@@ -100,11 +186,23 @@ impl RequestReader {
                 self.more(text, &mut asked, procedures);
                 if whole {
                     self.finish(&mut asked, procedures);
+                    if asked.handles_by_text() {
+                        asked.unprepares = prepared::unprepares(text);
+                    }
                 }
             }
             PacketType::RPC => {
                 asked.descriptor_at = AllHeaders::descriptor_offset(payload);
                 self.read_calls(payload, whole, &mut asked, procedures)?;
+                asked.handles = prepared::read(payload, whole, self.dialect, &mut self.handles);
+                let prepared = std::mem::take(&mut self.prepared);
+                if let Some(handles) = &asked.handles {
+                    for (call, called) in prepared {
+                        if let Some(statement) = handles.prepared(call) {
+                            statement.does(called);
+                        }
+                    }
+                }
                 if !whole {
                     self.follower = Some(Box::new(RpcFollower::new(self.dialect)));
                     self.follow(payload);
@@ -148,8 +246,11 @@ impl RequestReader {
     fn follow(&mut self, payload: &[u8]) {
         if let Some(follower) = &mut self.follower {
             let begun = &mut self.calls.1;
-            follower
-                .feed(payload, |followed| *begun += usize::from(matches!(followed, Followed::Call { .. })));
+            follower.feed(payload, |followed| {
+                if let Followed::Call { callee, .. } = followed {
+                    *begun += usize::from(!prepared::is_known_by_handle(callee));
+                }
+            });
         }
     }
 
@@ -185,15 +286,16 @@ impl RequestReader {
     ) -> Result<(), Malformed> {
         let mut reader = RpcReader::new(payload, self.dialect)?;
         self.calls = (0, 0);
-        loop {
+        self.prepared.clear();
+        for call in 0.. {
             let head = match reader.next_call() {
                 Ok(Some(head)) => head,
                 Ok(None) => break,
                 Err(Malformed::Truncated { .. }) if !whole => break,
                 Err(error) => return Err(error),
             };
-            match self.read_call(&head.procedure, &mut reader, asked, procedures) {
-                Ok(()) => self.calls.0 += 1,
+            match self.read_call(call, &head.procedure, &mut reader, asked, procedures) {
+                Ok(counts) => self.calls.0 += usize::from(counts),
                 Err(Malformed::Truncated { .. }) if !whole => break,
                 Err(error) => return Err(error),
             }
@@ -201,13 +303,15 @@ impl RequestReader {
         Ok(())
     }
 
+    /// False for a call of which is known what it does by its handle.
     fn read_call(
         &mut self,
+        call: usize,
         procedure: &Procedure,
         reader: &mut RpcReader<'_>,
         asked: &mut Asked,
         procedures: &Procedures,
-    ) -> Result<(), Malformed> {
+    ) -> Result<bool, Malformed> {
         let (id, name) = match procedure {
             Procedure::Id(id) => (Some(*id), id.name().unwrap_or_default()),
             Procedure::Name(name) => {
@@ -218,31 +322,25 @@ impl RequestReader {
         match id {
             Some(ProcId::EXECUTE_SQL) => self.called_text(0, reader, asked, procedures),
             Some(id @ (ProcId::PREPARE | ProcId::PREP_EXEC)) => {
-                asked.effects.push(Effect::Begins(Hold::PreparedHandle, "".into()));
-                let sets = asked.sets;
-                self.called_text(2, reader, asked, procedures)?;
-                if id == ProcId::PREPARE {
-                    // It is not run.
-                    asked.sets = sets.with(Values::OUTCOME);
-                }
+                let mut prepared = Asked::default();
+                self.called_text(2, reader, &mut prepared, procedures)?;
+                self.prepares(call, prepared, id == ProcId::PREP_EXEC, asked);
                 Ok(())
             }
             Some(ProcId::PREP_EXEC_RPC) => {
-                asked.effects.push(Effect::Begins(Hold::PreparedHandle, "".into()));
-                asked.effects.push(Effect::Begins(Hold::DynamicText, "".into()));
+                reader.next_parameter()?;
+                let name = reader.next_parameter()?.and_then(|parameter| parameter.read().ok());
+                let mut prepared = Asked::default();
+                named(
+                    last_part(name.as_ref().and_then(Value::as_str).unwrap_or_default()),
+                    &mut prepared,
+                    procedures,
+                );
+                self.prepares(call, prepared, true, asked);
                 Ok(())
             }
-            // What its text begins was noted when it was prepared.
-            Some(ProcId::EXECUTE) => {
-                asked.dirties = true;
-                asked.leaves_values = true;
-                asked.sets = asked.sets.with(Values::OUTCOME);
-                Ok(())
-            }
-            Some(ProcId::UNPREPARE) => {
-                asked.effects.push(Effect::Ends(Hold::PreparedHandle, "".into()));
-                Ok(())
-            }
+            // What it runs is known where the handle is.
+            Some(ProcId::EXECUTE | ProcId::UNPREPARE) => return Ok(false),
             Some(ProcId::CURSOR_OPEN) => {
                 asked.effects.push(Effect::OpensCursor);
                 self.called_text(1, reader, asked, procedures)
@@ -264,25 +362,22 @@ impl RequestReader {
                 Ok(())
             }
             None => {
-                match procedures.effect(name) {
-                    tsql::Effect::Harmless => {}
-                    tsql::Effect::Begins(hold) => {
-                        asked.effects.push(Effect::Begins(hold, name.into()));
-                    }
-                    tsql::Effect::Ends(hold) => asked.effects.push(Effect::Ends(hold, name.into())),
-                    tsql::Effect::ReadsProcessId => {
-                        asked.effects.push(Effect::ReadsProcessId);
-                        asked.reads_process_id = true;
-                    }
-                    tsql::Effect::Unknown => {
-                        asked.dirties = true;
-                    }
-                }
-                asked.leaves_values = true;
-                asked.sets = asked.sets.with(Values::OUTCOME);
+                named(name, asked, procedures);
                 Ok(())
             }
         }
+        .map(|()| true)
+    }
+
+    /// A text was read that is prepared, and perhaps run.
+    fn prepares(&mut self, call: usize, prepared: Asked, runs: bool, asked: &mut Asked) {
+        let called = prepared.called();
+        if runs {
+            asked.calls(&called);
+        } else {
+            asked.sets = asked.sets.with(Values::OUTCOME);
+        }
+        self.prepared.push((call, called));
     }
 
     /// Scans the text that the call's parameter at this place has.
@@ -358,6 +453,22 @@ fn text_of<'a>(parameter: &RawParameter<'a>) -> Text<'a> {
     }
 }
 
+/// A procedure is called by its name.
+fn named(name: &str, asked: &mut Asked, procedures: &Procedures) {
+    match procedures.effect(name) {
+        tsql::Effect::Harmless | tsql::Effect::ExecutesHandle => {}
+        tsql::Effect::Begins(hold) => asked.effects.push(Effect::Begins(hold, name.into())),
+        tsql::Effect::Ends(hold) => asked.effects.push(Effect::Ends(hold, name.into())),
+        tsql::Effect::ReadsProcessId => {
+            asked.effects.push(Effect::ReadsProcessId);
+            asked.reads_process_id = true;
+        }
+        tsql::Effect::Unknown => asked.dirties = true,
+    }
+    asked.leaves_values = true;
+    asked.sets = asked.sets.with(Values::OUTCOME);
+}
+
 fn integer(parameter: &RawParameter<'_>) -> Option<i32> {
     match parameter.read().ok()? {
         Value::Int(value) => Some(value),
@@ -387,7 +498,14 @@ pub(crate) fn last_part(name: &str) -> &str {
 
 fn note(finding: Finding<'_>, effects: &mut Vec<Effect>, reads_previous: &mut Values, dirties: &mut bool) {
     match finding {
-        Finding::Begins(hold, name) => effects.push(Effect::Begins(hold, name.into())),
+        Finding::Begins(hold, name) => {
+            effects.extend((hold == Hold::PreparedHandle).then_some(Effect::HandlesByText));
+            effects.push(Effect::Begins(hold, name.into()));
+        }
+        Finding::Ends(Hold::PreparedHandle, name) => {
+            effects.extend([Effect::HandlesByText, Effect::Ends(Hold::PreparedHandle, name.into())]);
+        }
+        Finding::ExecutesHandle => effects.push(Effect::HandlesByText),
         Finding::Ends(hold, name) => effects.push(Effect::Ends(hold, name.into())),
         Finding::EndsAll(hold) => effects.push(Effect::EndsAll(hold)),
         // ENVCHANGE says where that led.

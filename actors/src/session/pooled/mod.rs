@@ -1,7 +1,8 @@
 //! A logged-in client's life in transaction pooling: it borrows a server connection for a request or a transaction,
 //! keeps it while it must, and gives it back at the first moment at which it may change hands.
 
-mod asked;
+pub(crate) mod asked;
+mod handles;
 pub(crate) mod holds;
 mod observer;
 mod prelude;
@@ -26,6 +27,7 @@ use tokio::time::{Instant, Sleep};
 use tracing::debug;
 
 use super::client_conn::{ClientIo, Wish};
+use super::prepared;
 use super::relay::{RelayEnd, Relaying};
 use super::serve::{End, Session, Waited, protocol};
 use super::verdict::{Phase, Verdict};
@@ -36,6 +38,7 @@ use crate::error::{Answer, SessionError};
 use crate::telemetry::TraceContext;
 use crate::wire::IdleCheck;
 use asked::{Asked, RequestReader};
+use handles::Handles;
 use holds::Reason;
 use observer::Reply;
 use receive::{Incoming, Received};
@@ -119,6 +122,15 @@ impl<'a> Pooled<'a> {
             return self.session.answer_request(io, &rolled_back, &error.messages()).await;
         }
         let mut asked = self.read(io, &incoming)?;
+        let state = state_of(io);
+        if incoming.status.asks_for_reset() && incoming.kind.can_reset() {
+            // Nothing that was prepared outlives the reset that comes first.
+            state.statements.clear();
+        }
+        asked.runs_prepared(&state.statements);
+        if let Some(Err(too_many)) = asked.handles.as_ref().map(|handles| handles.fit(&state.statements)) {
+            return self.refuse(io, &too_many.into()).await;
+        }
         let decided = match self.decide(io, &incoming, &asked) {
             Ok(decided) => decided,
             Err(tokens) => return self.answer(io, &incoming, &tokens).await,
@@ -284,6 +296,16 @@ impl<'a> Pooled<'a> {
         if incoming.status.asks_for_reset() || !incoming.whole {
             return Ok(Decided::default());
         }
+        let version = self.session.login.dialect.version;
+        if let Some(handles) = &asked.unprepares
+            && let Some(tokens) = prepared::answer_unprepares(handles, &mut state.statements, version)
+        {
+            return Err(tokens);
+        }
+        if let Some(tokens) = asked.handles.as_ref().and_then(|handles| handles.answer(&mut state.statements))
+        {
+            return Err(tokens);
+        }
         let begins_implicitly = state.settings.begins_implicitly();
         let PooledState { transaction, descriptors, settings, .. } = &mut **state;
         let answered = match asked.alone {
@@ -366,6 +388,11 @@ impl<'a> Pooled<'a> {
                 }
             }
         }
+        let shares_handles = self.lease.as_ref().is_some_and(Lease::has_handles);
+        if asked.handles_by_text() && shares_handles && !state_of(io).is_free() {
+            self.refuse(io, &SessionError::HandlesByText).await?;
+            return Ok(false);
+        }
         if !self.previous(io).contains(asked.reads_previous) {
             if !had_one {
                 self.give_back_untouched();
@@ -395,7 +422,7 @@ impl<'a> Pooled<'a> {
         decided: Decided,
     ) -> Result<(), End> {
         let session = self.session;
-        let (continued, previous) = (self.is_continued(io), self.previous(io));
+        let (mut continued, previous) = (self.is_continued(io), self.previous(io));
         let shared = session.login.bucket.shared();
         let metrics = &shared.metrics;
         let was_held = !state_of(io).is_free();
@@ -405,6 +432,10 @@ impl<'a> Pooled<'a> {
         };
         let ClientIo { link, exchange, pooled } = io;
         let state = pooled.get_or_insert_default();
+        if asked.handles_by_text() && !conn.state.reals.is_empty() {
+            // A number in a text must not meet what somebody else has prepared.
+            (conn.state.dirty, continued) = (true, false);
+        }
         let resets = incoming.status.asks_for_reset() && incoming.kind.can_reset();
         let answers_reset = resets && prelude::can_answer_reset(state, conn, continued);
         if answers_reset {
@@ -418,6 +449,9 @@ impl<'a> Pooled<'a> {
         }
         if answers_reset {
             EnvChange::ResetDone.write(&mut front);
+        }
+        if resets && !answers_reset {
+            conn.state.reals.clear();
         }
         let own = prelude::requests(state, conn, continued, resets && !answers_reset, &rules);
         if matches!(state.transaction, Transaction::Virtual { .. }) {
@@ -452,11 +486,19 @@ impl<'a> Pooled<'a> {
             application,
         };
         let reply = Reply { states: state.states.clone(), ..Reply::default() };
-        let (server, editor) = match conn.turn() {
+        let (server, editor, reals) = match conn.turn() {
             Some(both) => both,
             None => return Err(End::Told(SessionError::ServerLost { why: "it was closed".to_owned() })),
         };
-        let PooledState { transaction, descriptors, .. } = &mut **state;
+        let PooledState { transaction, descriptors, statements, settings, .. } = &mut **state;
+        let handles = Handles {
+            calls: asked.handles.take(),
+            statements,
+            reals,
+            context: settings.handle_context(),
+            packet_size: rules.packet_size,
+            state: handles::State::default(),
+        };
         let turn = Turn {
             of,
             client: link,
@@ -470,6 +512,7 @@ impl<'a> Pooled<'a> {
             descriptors,
             own,
             request,
+            handles,
             reply,
             flow: turn::Flow::new(chunk),
             check: &mut self.check,

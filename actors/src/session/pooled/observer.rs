@@ -198,6 +198,8 @@ pub(crate) struct OwnReply {
     pub(crate) reset: bool,
     /// A transaction began.
     pub(crate) began: Option<u64>,
+    /// One ended.
+    pub(crate) ended: bool,
     pub(crate) error: Option<i32>,
     pub(crate) lost: bool,
 }
@@ -207,6 +209,7 @@ impl OwnReply {
         match &scanned.event {
             Event::EnvChange(EnvChange::ResetDone) => self.reset = true,
             Event::EnvChange(EnvChange::BeginTransaction(descriptor)) => self.began = Some(*descriptor),
+            Event::EnvChange(change) if change.ends_transaction() => self.ended = true,
             Event::Message { is_error: true, number, .. } => self.error = Some(*number),
             Event::Lost(_) => self.lost = true,
             _ => {}

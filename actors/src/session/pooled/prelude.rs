@@ -36,6 +36,9 @@ pub(crate) fn requests(
             let bytes = message(PacketType::SQL_BATCH, status, &payload, rules);
             own.push_back(Own { bytes, kind, wait: may_fail || !conn.pipelines });
             conn.state.dirty &= !reset;
+            if reset {
+                conn.state.reals.clear();
+            }
             conn.state.settings = Arc::clone(&state.settings);
         }
     }

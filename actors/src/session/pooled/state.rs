@@ -7,6 +7,7 @@ use tds::request::BeginTransaction;
 use tds::tsql::Hold;
 use tokio::time::Instant;
 
+use super::super::prepared::Statements;
 use super::asked::{Asked, Effect, cursor_name};
 use super::holds::{Ledger, Reason};
 use super::observer::{Reply, States};
@@ -25,6 +26,10 @@ pub(crate) struct PooledState {
     pub(crate) states: States,
     /// What of its earlier requests is still on the connection that it used last.
     pub(crate) values: Values,
+    /// What the client has prepared.
+    pub(crate) statements: Statements,
+    /// The connection is held for some of it.
+    tied: bool,
     /// The number of uses of the connection that it used last, at that time; 0 for none.
     pub(crate) uses: u64,
     /// A transaction that the client believes to have begun inside the open one: it begins with the next request.
@@ -45,6 +50,9 @@ pub(crate) struct Rules<'a> {
     /// Of what the proxy itself sends, in bytes.
     pub(crate) packet_size: usize,
 }
+
+/// A statement that could not be remembered is on the connection.
+const TIE: Reason = Reason::Found(Hold::PreparedHandle);
 
 impl PooledState {
     /// A request has run: what it did to the session and to its connection.
@@ -80,6 +88,14 @@ impl PooledState {
         self.witness(asked, &reply, now);
         if reply.lost {
             self.ledger.begin(Reason::Unfollowed, "", now);
+        }
+        if self.statements.tie() != self.tied {
+            self.tied = !self.tied;
+            if self.tied {
+                self.ledger.begin(TIE, "", now);
+            } else {
+                self.ledger.end(TIE, "", false);
+            }
         }
         if self.transaction.is_open() {
             self.ledger.begin(Reason::Transaction, "", now);
@@ -122,6 +138,7 @@ impl PooledState {
                 Some(handle) => self.ledger.begin(Reason::Found(Hold::Cursor), &cursor_name(handle), now),
                 None => self.ledger.begin(Reason::Found(Hold::Cursor), "", now),
             },
+            Effect::HandlesByText => {}
             Effect::ReadsProcessId => {
                 if rules.keep_process_id {
                     self.ledger.begin(Reason::ProcessId, "", now);
@@ -153,6 +170,8 @@ impl PooledState {
         Arc::make_mut(&mut self.settings).reset();
         self.ledger.reset();
         self.states = States::default();
+        self.statements.clear();
+        self.tied = false;
     }
 
     /// A crash or a failure took the connection, on which nothing of the session was. A transaction that no server
@@ -169,6 +188,8 @@ impl PooledState {
     pub(crate) fn lost_connection(&mut self) {
         self.ledger.clear();
         self.states = States::default();
+        self.statements.untie();
+        self.tied = false;
         self.transaction = Transaction::None;
         self.nested = None;
     }

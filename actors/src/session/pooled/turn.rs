@@ -14,7 +14,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tds::edit::{Passed, ResponseEditor};
+use tds::edit::{Edit, Passed, ResponseEditor};
 use tds::exchange::Exchange;
 use tds::packet::{HEADER_LEN, PacketHeader, PacketType, PacketWalker, Status};
 use tds::request::BeginTransaction;
@@ -26,6 +26,7 @@ use super::super::client_conn::Wish;
 use super::super::relay::{RelayEnd, Relaying, kind_of};
 use super::super::verdict::Phase;
 use super::asked::{Asked, RequestReader};
+use super::handles::{Handles, Planned, Sent};
 use super::observer::{Observer, OwnReply, Reply};
 use super::transaction::{Descriptors, Transaction};
 use super::values::Values;
@@ -55,6 +56,8 @@ pub(crate) enum OwnKind {
     Begin,
     /// Begins a transaction inside the one that is open: nothing is said of it.
     Nest,
+    /// Prepares what the request executes.
+    Prepare,
 }
 
 /// Why a turn failed.
@@ -110,6 +113,7 @@ pub(crate) struct Turn<'a> {
     pub(crate) descriptors: &'a mut Descriptors,
     pub(crate) own: VecDeque<Own>,
     pub(crate) request: Request,
+    pub(crate) handles: Handles<'a>,
     pub(crate) reply: Reply,
     pub(crate) flow: Flow,
     /// When to look for stalls next.
@@ -308,6 +312,9 @@ impl Turn<'_> {
     }
 
     fn load_request(&mut self) -> Result<(), TurnEnd> {
+        if self.handles.deals() && !self.load_handles()? {
+            return Ok(());
+        }
         let Self { request, client, exchange, flow, of, asked, transaction, .. } = self;
         of.conn.checkpoint.enter(Phase::Sent);
         of.conn.clock.sent();
@@ -342,10 +349,38 @@ impl Turn<'_> {
         Ok(())
     }
 
+    /// A request that deals in prepared handles. False if something else goes first.
+    fn load_handles(&mut self) -> Result<bool, TurnEnd> {
+        let Self { request, client, flow, asked, transaction, handles, .. } = self;
+        let packets = client.input.get(..request.len).unwrap_or_default();
+        let descriptor = asked.descriptor_at.and_then(|at| {
+            let descriptor = packets.get(HEADER_LEN + at..).and_then(<[u8]>::first_chunk::<8>)?;
+            Some((at, transaction.to_server(u64::from_le_bytes(*descriptor)).to_le_bytes()))
+        });
+        match handles.plan(&Sent { packets, clear_reset: request.clear_reset, descriptor }) {
+            Planned::First(bytes) => {
+                flow.to_server.extend_from_slice(&bytes);
+                flow.awaited.push_back(OwnKind::Prepare);
+                flow.waiting = true;
+                Ok(false)
+            }
+            Planned::Send(instead) => {
+                if instead.is_some() {
+                    // All is in there already.
+                    (request.instead, request.clear_reset, asked.descriptor_at) = (instead, false, None);
+                }
+                Ok(true)
+            }
+            Planned::Not(why) => Err(TurnEnd::NotPrepared { why, sent: false }),
+        }
+    }
+
     /// More of a request that is too long to be looked at as a whole.
     fn load_rest(&mut self) -> Result<(), TurnEnd> {
         let mut at = 0;
         let mut ended = false;
+        let mut pieces = Vec::new();
+        let mut last = Status::NORMAL;
         while at < self.client.input.len() && !ended {
             let input = &self.client.input[at..];
             let Some(piece) = self.request.walker.next(input).map_err(RelayEnd::ClientProtocol)? else {
@@ -360,8 +395,13 @@ impl Turn<'_> {
                 return Err(RelayEnd::ClientProtocol(malformed).into());
             }
             self.reader.more(&input[piece.payload.clone()], self.asked, self.procedures);
-            at += piece.consumed;
+            last = piece.header.map_or(last, |header| header.status);
             ended = piece.end_of_message;
+            if self.handles.deals() {
+                let payload = at + piece.payload.start..at + piece.payload.end;
+                pieces.push((payload, ended.then_some(last)));
+            }
+            at += piece.consumed;
         }
         if at == 0 {
             return Ok(());
@@ -373,12 +413,18 @@ impl Turn<'_> {
         if !self.request.previous.contains(self.asked.reads_previous) {
             return Err(TurnEnd::ReadsPrevious);
         }
-        let bytes = self.client.input.split_to(at);
+        let mut bytes = self.client.input.split_to(at);
         if let Some(exchange) = self.exchange.as_mut() {
             let seen = exchange.sent(&bytes).map_err(RelayEnd::ClientProtocol)?;
             self.of.metrics.work.packets("to_server", kind_of(&bytes), seen.packets.into());
         }
         self.of.conn.bytes_in.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        if let Some(changed) = self.handles.more(&pieces, &bytes, &mut self.reader.handles) {
+            bytes = changed;
+        }
+        if ended {
+            self.handles.ran(self.asked);
+        }
         self.of.metrics.bytes_to_server.inc_by(bytes.len() as u64);
         self.flow.to_server = bytes;
         Ok(())
@@ -458,10 +504,15 @@ impl Turn<'_> {
     /// Looks at what the server has sent.
     fn take_from_server(&mut self) -> Result<(), TurnEnd> {
         while let Some(kind) = self.flow.awaited.front().copied() {
-            let own_reply = &mut self.flow.own_reply;
+            let (own_reply, handles) = (&mut self.flow.own_reply, &mut self.handles);
             let passed = self
                 .editor
-                .swallow(&mut self.server.input, |scanned| own_reply.see(scanned))
+                .swallow(&mut self.server.input, |scanned| {
+                    own_reply.see(scanned);
+                    if kind == OwnKind::Prepare {
+                        handles.see_own(scanned);
+                    }
+                })
                 .map_err(RelayEnd::ServerProtocol)?;
             if passed == Passed::More {
                 self.flow.looked = self.server.input.len();
@@ -488,6 +539,9 @@ impl Turn<'_> {
         match (kind, reply) {
             _ if passed == Passed::Torn => failed("its answer could not be followed".to_owned()),
             (_, OwnReply { lost: true, .. }) => failed("its answer could not be followed".to_owned()),
+            (OwnKind::Prepare, OwnReply { ended: true, .. }) => failed("the transaction ended".to_owned()),
+            // What cannot be prepared will say so when it is executed.
+            (OwnKind::Prepare, _) => Ok(()),
             (_, OwnReply { error: Some(number), .. }) => {
                 failed(format!("the server answered with error {number}"))
             }
@@ -511,7 +565,9 @@ impl Turn<'_> {
 
     fn pass_on(&mut self) -> Result<(), TurnEnd> {
         loop {
-            let Self { editor, server, flow, transaction, descriptors, reply, request, asked, .. } = self;
+            let Self {
+                editor, server, flow, transaction, descriptors, reply, request, asked, handles, ..
+            } = self;
             if flow.answered && !flow.unacknowledged {
                 return Ok(());
             }
@@ -525,7 +581,13 @@ impl Turn<'_> {
                 opens_cursor: asked.effects.contains(&super::asked::Effect::OpensCursor),
             };
             let passed = editor
-                .pass(&mut server.input, &mut flow.to_client, |scanned| observer.see(scanned))
+                .pass(&mut server.input, &mut flow.to_client, |scanned| {
+                    let edit = observer.see(scanned);
+                    match handles.see(scanned) {
+                        Edit::Keep => edit,
+                        edit => edit,
+                    }
+                })
                 .map_err(RelayEnd::ServerProtocol)?;
             match passed {
                 Passed::More => return Ok(()),
@@ -535,6 +597,8 @@ impl Turn<'_> {
             self.flow.answered = true;
             // An answer to half a request: whatever it means, nothing may be concluded from it.
             self.reply.lost |= self.flow.up != Up::Attentions;
+            // Nor from one that is not the answer to what was asked.
+            self.reply.lost |= !self.handles.answered();
             if std::mem::take(&mut self.reply.attention) {
                 if !self.flow.unacknowledged {
                     // Nobody had asked for it: what comes next is anybody's guess.

@@ -12,7 +12,7 @@ use super::answer;
 use super::handle::{Handle, Number};
 use super::procedure::HandleProcedure;
 use super::statement::{Kind, Statement};
-use super::statements::{Prepared, Statements};
+use super::statements::{Prepared, Statements, TooManyStatements};
 
 /// The calls of a request, or of its beginning, some of which deal in handles.
 #[derive(Debug)]
@@ -45,8 +45,6 @@ pub(super) struct Call {
 #[derive(Debug)]
 pub(super) enum Deed {
     Nothing,
-    /// It makes handles that are not virtual.
-    PreparesCursor,
     Prepares {
         handle: Handle,
         /// None if it is longer than what is at hand.
@@ -177,6 +175,43 @@ impl Calls {
         Ok(())
     }
 
+    /// The statements that it prepares, by the number of the call.
+    pub(crate) fn prepared(&self, call: usize) -> Option<&Arc<Statement>> {
+        match &self.calls.get(call)?.deed {
+            Deed::Prepares { statement, .. } => statement.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// The statements that it executes; none for one that could not be remembered.
+    pub(crate) fn executed<'a>(
+        &'a self,
+        statements: &'a Statements,
+    ) -> impl Iterator<Item = Option<&'a Arc<Statement>>> {
+        self.calls.iter().filter_map(|call| match &call.deed {
+            Deed::Executes { handle, .. } => match handle.number() {
+                Number::Is(number) => match statements.get(number)? {
+                    Prepared::Anywhere(statement) => Some(Some(statement)),
+                    Prepared::Here(_) => Some(None),
+                },
+                _ => None,
+            },
+            _ => None,
+        })
+    }
+
+    /// Whether the session has room for what the request prepares.
+    pub(crate) fn fit(&self, statements: &Statements) -> Result<(), TooManyStatements> {
+        let (mut count, mut bytes) = (0, 0);
+        for call in &self.calls {
+            if let Deed::Prepares { statement, .. } = &call.deed {
+                count += 1;
+                bytes += statement.as_ref().map_or(0, |statement| statement.size());
+            }
+        }
+        if count == 0 { Ok(()) } else { statements.room_for(count, bytes) }
+    }
+
     /// The answer to a request that needs no server: nothing but sp_unprepare of statements that any connection could
     /// have. The statements are gone then.
     pub(crate) fn answer(&self, statements: &mut Statements) -> Option<Bytes> {
@@ -214,9 +249,6 @@ fn callee(payload: &[u8], offset: usize) -> (usize, Option<tds::rpc::Callee<'_>>
 impl Deed {
     /// What is known of a call when its parameters end or the payload does.
     fn read(procedure: HandleProcedure, reader: &mut RpcReader<'_>) -> (Self, Result<(), Malformed>) {
-        if procedure == HandleProcedure::CursorPrepare {
-            return (Self::PreparesCursor, Ok(()));
-        }
         let start = reader.position();
         let handle = match reader.next_parameter() {
             Ok(Some(first)) => Handle::read(&first, start),
@@ -229,9 +261,7 @@ impl Deed {
                 let read = each(reader, |parameter| long_output |= is_long_output(parameter));
                 (Self::Executes { handle, long_output }, read)
             }
-            HandleProcedure::Unprepare | HandleProcedure::CursorPrepare => {
-                (Self::Unprepares { handle }, Ok(()))
-            }
+            HandleProcedure::Unprepare => (Self::Unprepares { handle }, Ok(())),
             HandleProcedure::Prepare | HandleProcedure::PrepExec | HandleProcedure::PrepExecRpc => {
                 let kind = match procedure {
                     HandleProcedure::PrepExecRpc => Kind::Procedure,

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 use tds::done::{Done, DoneKind, DoneStatus};
 use tds::edit::Edit;
 use tds::scan::{Event, RawReturnValue, Scanned};
@@ -68,11 +68,6 @@ impl Expectation {
             Some((last, count)) if *last == expected => *count += 1,
             _ => self.calls.push_back((expected, 1)),
         }
-    }
-
-    /// True if no token of the response needs a look.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.calls.iter().all(|(expected, _)| *expected == Expected::Nothing)
     }
 
     /// True if the response did not fit the request: its handles were taken back, and the connection is of no use to others

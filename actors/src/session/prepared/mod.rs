@@ -23,11 +23,17 @@ mod statement;
 mod statements;
 #[cfg(test)]
 mod tests;
+mod text;
 
 pub(crate) use calls::{Calls, read};
 pub(crate) use expectation::Expectation;
-pub(crate) use plan::{Connection, Plan, Sending};
+pub(crate) use plan::{Connection, Plan};
+pub(crate) use procedure::is_known_by_handle;
 pub(crate) use real_handles::RealHandles;
 pub(crate) use rest::{Means, Rest};
 pub(crate) use rewrite::Splice;
-pub(crate) use statements::{Limits, Statements, TooManyStatements};
+pub(crate) use statement::Statement;
+#[cfg(test)]
+pub(crate) use statements::Limits;
+pub(crate) use statements::{Statements, TooManyStatements};
+pub(crate) use text::{answer_unprepares, unprepares};

@@ -52,8 +52,6 @@ pub(crate) struct Sending {
     pub(crate) splices: Vec<Splice>,
     /// What the response brings.
     pub(crate) expects: Expectation,
-    /// The session has to keep the connection from now on: it makes handles that mean something on this one only.
-    pub(crate) ties: bool,
     /// Changes the rest of a message that is not whole: it is fed what [`super::read`] was not given.
     pub(crate) rest: Option<Rest>,
 }
@@ -74,8 +72,10 @@ impl Calls {
         for call in &self.calls {
             draft.call(call);
         }
-        let Draft { splices, ties, missing, dropped, freed, added, growth, unfit, .. } = draft;
-        if let Err(too_many) = statements.room_for(added.0, added.1) {
+        let Draft { splices, missing, dropped, freed, added, growth, unfit, .. } = draft;
+        if added.0 > 0
+            && let Err(too_many) = statements.room_for(added.0, added.1)
+        {
             return Plan::Refuse(too_many);
         }
         if !missing.is_empty() {
@@ -96,7 +96,7 @@ impl Calls {
         }
         let held = payload.get(self.end..).unwrap_or_default();
         let rest = (!self.is_whole).then(|| Rest::new(self.dialect, held, self.watched, freed));
-        Plan::Send(Sending { len: self.end, splices, expects, ties, rest })
+        Plan::Send(Sending { len: self.end, splices, expects, rest })
     }
 }
 
@@ -107,13 +107,13 @@ pub(super) struct Draft<'a> {
     connection: Connection<'a>,
     pub(super) splices: Vec<Splice>,
     expects: &'a mut Expectation,
-    pub(super) ties: bool,
     /// Statements that have to be prepared on the connection before.
     missing: Vec<Arc<Statement>>,
     /// The client's handles that the message drops.
     pub(super) dropped: Vec<i32>,
     /// The server's handles that the message drops.
     pub(super) freed: Vec<i32>,
+    pub(super) executed: Option<Arc<Statement>>,
     /// How many statements may come, and of how many bytes.
     added: (usize, usize),
     growth: usize,
@@ -133,10 +133,10 @@ impl<'a> Draft<'a> {
             connection,
             splices: Vec::new(),
             expects,
-            ties: false,
             missing: Vec::new(),
             dropped: Vec::new(),
             freed: Vec::new(),
+            executed: None,
             added: (0, 0),
             growth: 0,
             unfit: false,
@@ -151,10 +151,6 @@ impl<'a> Draft<'a> {
     pub(super) fn call(&mut self, call: &Call) {
         let expected = match &call.deed {
             Deed::Nothing => Expected::Nothing,
-            Deed::PreparesCursor => {
-                self.ties = true;
-                Expected::Nothing
-            }
             Deed::Prepares { handle, statement, replaces } => {
                 self.prepare(handle, statement.as_ref(), *replaces)
             }
@@ -166,7 +162,6 @@ impl<'a> Draft<'a> {
 
     fn prepare(&mut self, handle: &Handle, statement: Option<&Arc<Statement>>, replaces: bool) -> Expected {
         let statement = statement.cloned();
-        self.ties |= statement.is_none();
         self.added.0 += 1;
         self.added.1 += statement.as_ref().map_or(0, |statement| statement.size());
         let number = match handle.number() {
@@ -201,6 +196,7 @@ impl<'a> Draft<'a> {
             Ok(Prepared::Anywhere(statement)) => statement,
             Err(expected) => return expected,
         };
+        self.executed = Some(Arc::clone(&statement));
         if let Some(real) = self.real(&statement) {
             self.splice(handle.say(real));
             return Expected::Uses(real);

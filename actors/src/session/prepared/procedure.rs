@@ -2,6 +2,11 @@
 
 use tds::rpc::{Callee, ProcId};
 
+/// True for a call of which only its handle says what it does.
+pub(crate) fn is_known_by_handle(callee: Callee<'_>) -> bool {
+    matches!(HandleProcedure::of(callee), Some(HandleProcedure::Execute | HandleProcedure::Unprepare))
+}
+
 /// A procedure that deals in handles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HandleProcedure {
@@ -10,8 +15,6 @@ pub(super) enum HandleProcedure {
     PrepExecRpc,
     Execute,
     Unprepare,
-    /// sp_cursorprepare, sp_cursorprepexec: handles that are not virtual.
-    CursorPrepare,
 }
 
 impl HandleProcedure {
@@ -21,7 +24,6 @@ impl HandleProcedure {
             Self::Prepare | Self::PrepExec => 3,
             Self::PrepExecRpc => 2,
             Self::Execute | Self::Unprepare => 1,
-            Self::CursorPrepare => 0,
         }
     }
 
@@ -37,14 +39,13 @@ impl HandleProcedure {
             ProcId::PREP_EXEC_RPC => Self::PrepExecRpc,
             ProcId::EXECUTE => Self::Execute,
             ProcId::UNPREPARE => Self::Unprepare,
-            ProcId::CURSOR_PREPARE | ProcId::CURSOR_PREP_EXEC => Self::CursorPrepare,
             _ => return None,
         })
     }
 }
 
 /// The longest name that is looked for.
-const LONGEST: usize = "sp_cursorprepexec".len();
+const LONGEST: usize = "sp_prepexecrpc".len();
 
 /// The number behind a name in UTF-16LE, read from its end: owner and database do not matter.
 fn by_name(name: &[u8]) -> Option<ProcId> {
@@ -93,7 +94,6 @@ mod tests {
         }
         assert_eq!(of("\"master\".\"sys\".\"sp_execute\""), Some(HandleProcedure::Execute));
         assert_eq!(of("sp_unprepare;1"), Some(HandleProcedure::Unprepare));
-        assert_eq!(of("sp_cursorprepare"), Some(HandleProcedure::CursorPrepare));
     }
 
     #[test]
@@ -106,6 +106,7 @@ mod tests {
             "[dbo.sp_execute]",
             "sp_execut\u{e9}",
             "xsp_prepexecrpc",
+            "sp_cursorprepare",
         ] {
             assert_eq!(of(name), None, "{name}");
         }

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::statement::Statement;
+use crate::policy;
 
 /// The real handles of one server connection.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct RealHandles {
     limit: usize,
     by_statement: HashMap<Key, i32>,
@@ -23,6 +24,12 @@ struct Key {
     statement: Arc<Statement>,
 }
 
+impl Default for RealHandles {
+    fn default() -> Self {
+        Self::new(policy::REAL_HANDLES)
+    }
+}
+
 impl RealHandles {
     /// `limit`: how many handles the connection may have before it is to be reset.
     pub(crate) fn new(limit: usize) -> Self {
@@ -30,8 +37,14 @@ impl RealHandles {
     }
 
     /// How many the server is known to have.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.by_number.len()
+    }
+
+    /// True if the server surely has none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_number.is_empty() && !self.lost
     }
 
     /// True if the connection has to be reset before it is another session's: it has as many handles as it may have, or

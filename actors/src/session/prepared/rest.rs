@@ -1,6 +1,8 @@
 //! Changes the rest of a message that was too long to be read as a whole, as it streams through: drivers send thousands of
 //! calls of sp_execute in one.
 
+use std::sync::Arc;
+
 use bytes::{BufMut, BytesMut};
 use tds::Dialect;
 use tds::rpc::{Followed, RpcFollower};
@@ -10,6 +12,7 @@ use super::expectation::{Expectation, Expected};
 use super::plan::{Connection, Draft};
 use super::procedure::HandleProcedure;
 use super::rewrite::Splice;
+use super::statement::Statement;
 use super::statements::Statements;
 
 /// What is left of a message.
@@ -22,7 +25,8 @@ pub(crate) struct Rest {
     watched: Option<Watched>,
     /// Real handles that the message drops.
     freed: Vec<i32>,
-    ties: bool,
+    /// Statements that ran, each once.
+    executed: Vec<Arc<Statement>>,
 }
 
 /// What the rest of a message is changed with.
@@ -50,12 +54,12 @@ enum Found {
 impl Rest {
     /// `held`: the beginning of the rest, which `watched` begins with.
     pub(super) fn new(dialect: Dialect, held: &[u8], watched: Option<Watched>, freed: Vec<i32>) -> Self {
-        Self { dialect, held: BytesMut::from(held), watched, freed, ties: false }
+        Self { dialect, held: BytesMut::from(held), watched, freed, executed: Vec::new() }
     }
 
-    /// The session has to keep the connection from now on.
-    pub(crate) fn ties(&self) -> bool {
-        self.ties
+    /// The statements that ran.
+    pub(crate) fn executed(&self) -> &[Arc<Statement>] {
+        &self.executed
     }
 
     /// Takes the next bytes of the payload and puts what can be sent behind what is in `out`.
@@ -146,8 +150,13 @@ impl Rest {
             Some(call) => draft.call(call),
             None => draft.nothing(),
         }
-        let Draft { splices, ties, dropped, freed, .. } = draft;
-        (self.freed, self.ties) = (freed, self.ties | ties);
+        let Draft { splices, dropped, freed, executed, .. } = draft;
+        if let Some(executed) = executed
+            && !self.executed.iter().rev().any(|known| Arc::ptr_eq(known, &executed))
+        {
+            self.executed.push(executed);
+        }
+        self.freed = freed;
         for handle in dropped {
             means.statements.remove(handle);
         }

@@ -1,8 +1,11 @@
 //! A statement that a client prepared, as far as it takes to prepare it again on another connection.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::OnceLock;
 
 use bytes::{BufMut, Bytes};
+
+use super::super::pooled::asked::Called;
 
 /// What was prepared, in the words of the client.
 #[derive(Debug)]
@@ -13,6 +16,8 @@ pub(crate) struct Statement {
     /// `@stmt`, or the procedure's name, as a parameter too.
     text: Bytes,
     hash: u64,
+    /// What it does when it runs, if its text was read.
+    called: OnceLock<Called>,
 }
 
 /// How it was prepared.
@@ -31,11 +36,22 @@ impl Statement {
     pub(crate) fn new(kind: Kind, params: Bytes, text: Bytes) -> Self {
         let mut hasher = DefaultHasher::new();
         (kind, &params, &text).hash(&mut hasher);
-        Self { kind, params, text, hash: hasher.finish() }
+        Self { kind, params, text, hash: hasher.finish(), called: OnceLock::new() }
     }
 
     pub(crate) fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// Its text was read.
+    pub(crate) fn does(&self, called: Called) {
+        // A text says the same each time.
+        let _known = self.called.set(called);
+    }
+
+    /// What it does when it runs; none if nobody read its text.
+    pub(crate) fn called(&self) -> Option<&Called> {
+        self.called.get()
     }
 
     /// Bytes of memory.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::statement::Statement;
+use crate::policy;
 
 /// A session's virtual handles. A number is never given twice.
 #[derive(Debug)]
@@ -57,12 +58,19 @@ pub(crate) struct TooManyStatements {
     pub(crate) max_bytes: usize,
 }
 
+impl Default for Statements {
+    fn default() -> Self {
+        Self::new(Limits { count: policy::STATEMENTS, bytes: policy::STATEMENT_BYTES })
+    }
+}
+
 impl Statements {
     pub(crate) fn new(limits: Limits) -> Self {
         Self { limits, last: 0, by_handle: HashMap::new(), bytes: 0, tied: 0 }
     }
 
     /// How many there are.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.by_handle.len()
     }
@@ -107,6 +115,14 @@ impl Statements {
         self.bytes -= removed.size();
         self.tied -= usize::from(matches!(removed, Prepared::Here(_)));
         Some(removed)
+    }
+
+    /// The connection is gone, and what meant something on it alone.
+    pub(crate) fn untie(&mut self) {
+        if self.tied > 0 {
+            self.by_handle.retain(|_, prepared| matches!(prepared, Prepared::Anywhere(_)));
+            self.tied = 0;
+        }
     }
 
     /// The client had its session reset: all are gone.

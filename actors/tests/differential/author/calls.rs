@@ -83,7 +83,8 @@ impl Author {
     fn any_handle(&mut self) -> Slot {
         if self.prepared.is_empty() || self.random.chance(5) {
             // Never prepared, or ended long ago.
-            return Slot::try_from(self.number(u64::from(self.next_slot) + 1)).unwrap_or(0);
+            let slot = Slot::try_from(self.number(u64::from(self.next_slot) + 1)).unwrap_or(0);
+            return if self.calls_prepared.contains(&slot) { 0 } else { slot };
         }
         let prepared = self.prepared.clone();
         self.pick(&prepared)
@@ -123,9 +124,10 @@ impl Author {
             3 => self.batch(format!("DECLARE @b int; EXEC p{id} {n}, @b OUTPUT; SELECT @b")),
             4 => {
                 let slot = self.slot();
-                let args = vec![Arg::Null.out(), Arg::text(format!("p{id}")), Arg::Int(n), Arg::Null.out()];
+                // One argument, as every handle that is executed later gets.
+                let args = vec![Arg::Null.out(), Arg::text(format!("s{id}")), Arg::Int(n)];
                 self.ask(Invocation::id(ProcId::PREP_EXEC_RPC, args).yields(slot));
-                self.prepared.push(slot);
+                self.calls_prepared.push(slot);
             }
             _ => self.batch(format!("EXEC q{id} {n}; SELECT @@DATEFIRST")),
         }

@@ -17,6 +17,7 @@ impl Author {
             format!(
                 "CREATE PROCEDURE q{id} @n int AS SET NOCOUNT ON; SET ANSI_NULLS OFF; SET DATEFIRST 2; CREATE TABLE #inside (n int); INSERT #inside VALUES (@n); SELECT n, @@DATEFIRST FROM #inside"
             ),
+            format!("CREATE PROCEDURE s{id} @n int AS SELECT @n AS n, @@TRANCOUNT; RETURN 3"),
             format!("CREATE PROCEDURE r{id} AS BEGIN TRANSACTION; INSERT t{id} (n) VALUES (77)"),
             "USE depot".to_owned(),
             format!("CREATE TABLE t{id} (id int, n int, s nvarchar(20))"),

@@ -97,6 +97,7 @@ impl Statements {
             Effect::Begins(Hold::ListedProcedure) => self.begins_named(Hold::ListedProcedure, out),
             Effect::Begins(hold) => self.begins(hold, "", out),
             Effect::Ends(hold) if self.is_of_the_server() => self.ends(hold, "", out),
+            Effect::ExecutesHandle => out(Finding::ExecutesHandle),
             Effect::ReadsProcessId => self.reads_process_id(out),
             Effect::Ends(_) | Effect::Unknown => {
                 self.verdict.calls_procedures = true;
