@@ -27,8 +27,18 @@ pub enum Fault {
     },
     /// A request is read and never answered, nor is an attention.
     HangOnRequest,
+    /// On each connection, requests after so many others are read and never answered.
+    HangAfterRequests {
+        /// Requests that are still answered.
+        requests: u64,
+    },
     /// A request is read, not executed, and the connection closes.
     DropOnRequest,
+    /// On each connection, the request after so many others is read, not executed, and the connection closes.
+    DropAfterRequests {
+        /// Requests that are still answered.
+        requests: u64,
+    },
     /// A request is executed and the connection closes before a byte of its response.
     DropAfterExecution,
     /// The response ends after this many bytes of tokens and the connection closes: in the middle of a token unless
@@ -129,6 +139,8 @@ impl Fault {
             "drop_at_login" => Self::DropAtLogin,
             "error_at_login" => Self::ErrorAtLogin { number: number(18456), class: 14 },
             "hang_on_request" => Self::HangOnRequest,
+            "hang_after_requests" => Self::HangAfterRequests { requests: count(0) as u64 },
+            "drop_after_requests" => Self::DropAfterRequests { requests: count(0) as u64 },
             "drop_on_request" => Self::DropOnRequest,
             "drop_after_execution" => Self::DropAfterExecution,
             "drop_in_response" => Self::DropInResponse { after: count(5) },

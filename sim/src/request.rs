@@ -174,6 +174,15 @@ impl Conversation {
         if self.strikes(&Fault::HangOnRequest) {
             return Ok(After::Silence);
         }
+        let before = self.seat.entry.requests.load(Ordering::Relaxed);
+        let broken = self.strike(|fault| match fault {
+            Fault::HangAfterRequests { requests } if before >= *requests => Some(After::Silence),
+            Fault::DropAfterRequests { requests } if before >= *requests => Some(After::Drop),
+            _ => None,
+        });
+        if let Some(after) = broken {
+            return Ok(after);
+        }
         if self.strikes(&Fault::DropOnRequest) {
             return Ok(After::Drop);
         }
