@@ -152,6 +152,32 @@ impl LoginResponse {
         write_message(out, PacketType::RESPONSE, Status::NORMAL, spid, size, &payload);
     }
 
+    /// The same response without what belongs to this feature: the client did not offer it.
+    #[must_use]
+    pub fn without(mut self, feature: FeatureId) -> Self {
+        let mut raw = BytesMut::with_capacity(self.raw.len());
+        let mut kept_tokens = Vec::new();
+        self.features.retain(|kept| kept.id != feature);
+        let mut at = 0;
+        for (token, range) in &self.feature_tokens {
+            raw.extend_from_slice(&self.raw[at..range.start]);
+            at = range.end;
+            let start = raw.len();
+            if *token == FEATURE_EXT_ACK_TOKEN && !self.features.is_empty() {
+                write_feature_ext_ack(&mut raw, &self.features);
+            } else if *token == SESSION_STATE_TOKEN && feature != FeatureId::SESSION_RECOVERY {
+                raw.extend_from_slice(&self.raw[range.clone()]);
+            }
+            if raw.len() > start {
+                kept_tokens.push((*token, start..raw.len()));
+            }
+        }
+        raw.extend_from_slice(&self.raw[at..]);
+        self.raw = raw.freeze();
+        self.feature_tokens = kept_tokens;
+        self
+    }
+
     /// The acknowledgement of a feature, if there is one.
     pub fn feature(&self, id: FeatureId) -> Option<&Feature> {
         self.features.iter().find(|feature| feature.id == id)
