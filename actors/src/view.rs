@@ -11,7 +11,7 @@ use crate::admin::{
     BucketRow, ConfigRow, CoordinatorRow, DoneRow, HoldRow, Later, MemoryRow, Order, ServerRow, SessionRow,
     Source, StatsRow, Subject, Table, TenantRow, VersionRow, help,
 };
-use crate::bucket::{BucketHandle, Directory};
+use crate::bucket::{BucketHandle, Directory, self_test};
 use crate::coordinator::CoordinatorHandle;
 use crate::host::Host;
 use crate::listener::Doors;
@@ -74,6 +74,7 @@ impl View {
             }
             Subject::Sessions => Table::of(&self.each_session(session_row)),
             Subject::Servers => Table::of(&self.server_rows().await),
+            Subject::Traits => Table::of(&buckets.iter().map(self_test::row).collect::<Vec<_>>()),
             Subject::Holds => Table::of(&self.hold_rows()),
             Subject::Tenants => Table::of(&self.tenant_rows()),
             Subject::Coordinator => Table::of(&self.coordinator_rows().await),
@@ -260,6 +261,7 @@ fn gauges(bucket: &BucketHandle) -> BucketGauges {
         clients: bucket.clients(),
         waiting: count(&shared.counts.waiting),
         verified_logins: shared.verified.len(),
+        mode: self_test::name(self_test::pooling(bucket).0),
         paused: shared.standing.paused().is_some(),
         up: shared.failure().is_none() && !bucket.is_resting(),
     }
@@ -270,7 +272,7 @@ fn bucket_row(bucket: &BucketHandle) -> BucketRow {
     BucketRow {
         name: bucket.name().to_string(),
         host: format!("{}:{}", settings.host, settings.port),
-        mode: "session",
+        mode: gauges.mode,
         state: bucket.state(),
         max_connections: gauges.max_connections,
         quota: gauges.quota,

@@ -59,6 +59,8 @@ pub struct Bucket {
     pub default: bool,
     /// When a server connection may change hands.
     pub pool_mode: PoolMode,
+    /// Measure the server on its first connection, instead of taking it for a SQL Server.
+    pub self_test: bool,
     /// Who checks the client's password, and as whom server connections log in.
     pub auth: BucketAuth,
     /// Encryption towards the server.
@@ -179,6 +181,7 @@ impl Bucket {
             users: Vec::new(),
             default: false,
             pool_mode: PoolMode::from(from.pool_mode),
+            self_test: from.self_test,
             auth: BucketAuth::Passthrough,
             server_tls: ServerTls::off(),
             tenants: Tenants::of(&from.tenants),
@@ -288,6 +291,7 @@ impl Bucket {
             users,
             default: from.default,
             pool_mode: PoolMode::from(from.pool_mode),
+            self_test: from.self_test,
             auth: auth?,
             server_tls: server_tls?,
             tenants,

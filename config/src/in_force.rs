@@ -36,6 +36,7 @@ impl Config {
             rows.add(&at, "max_connections", bucket.max_connections);
             rows.add(&at, "max_clients", bucket.max_clients.unwrap_or(0));
             rows.add(&at, "pool_mode", debug(bucket.pool_mode));
+            rows.add(&at, "self_test", bucket.self_test);
             rows.add(&at, "queue_limit", bucket.queue_limit);
             rows.add(&at, "tenants.by", debug(bucket.tenants.by));
             rows.add(&at, "acquire_timeout", duration::show(bucket.acquire_timeout));

@@ -11,6 +11,7 @@ pub(crate) enum Subject {
     Pools,
     Sessions,
     Servers,
+    Traits,
     Holds,
     Waiters,
     Tenants,
@@ -24,11 +25,12 @@ pub(crate) enum Subject {
 }
 
 impl Subject {
-    const ALL: [(&'static str, Self); 14] = [
+    const ALL: [(&'static str, Self); 15] = [
         ("buckets", Self::Buckets),
         ("pools", Self::Pools),
         ("sessions", Self::Sessions),
         ("servers", Self::Servers),
+        ("traits", Self::Traits),
         ("holds", Self::Holds),
         ("waiters", Self::Waiters),
         ("tenants", Self::Tenants),
@@ -92,6 +94,7 @@ pub(super) const HELP: &[(&str, &str)] = &[
     ("SHOW POOLS", "each sub-pool: the server connections that are interchangeable for a client"),
     ("SHOW SESSIONS", "each client with what its session does"),
     ("SHOW SERVERS", "each server connection"),
+    ("SHOW TRAITS", "what each bucket's server was found to do, and the pool mode that follows"),
     ("SHOW HOLDS", "each session that keeps a server connection between requests, and why"),
     ("SHOW WAITERS", "each client that waits for a server connection, in its order"),
     ("SHOW TENANTS", "clients by tenant (the database named at login)"),

@@ -26,6 +26,7 @@ mod socket;
 mod stats;
 mod table;
 mod tenants;
+mod traits;
 mod version;
 mod waiters;
 
@@ -49,6 +50,7 @@ pub use socket::AdminSocketError;
 pub(crate) use stats::StatsRow;
 pub(crate) use table::{Kind, Table};
 pub(crate) use tenants::TenantRow;
+pub(crate) use traits::TraitsRow;
 pub(crate) use version::VersionRow;
 pub(crate) use waiters::WaiterRow;
 
@@ -92,6 +94,7 @@ mod stand_in {
                 Subject::Servers => {
                     Table::of(&[ServerRow { id: 9, session: Some(7), ..ServerRow::default() }])
                 }
+                Subject::Traits => Table::of(&[TraitsRow { mode: "session", ..TraitsRow::default() }]),
                 Subject::Holds => Table::of(&[HoldRow { session: 7, ..HoldRow::default() }]),
                 Subject::Waiters => Table::of(&[WaiterRow { place: 1, ..WaiterRow::default() }]),
                 Subject::Tenants => Table::of(&[TenantRow { clients: 2, ..TenantRow::default() }]),

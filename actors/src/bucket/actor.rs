@@ -12,12 +12,13 @@ use tdsbouncer_config::BucketAuth;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use super::dial::{DialError, Dialled, dial};
+use super::dial::{DialError, Dialled};
 use super::errand;
 use super::key::{LoginTemplate, SubPool};
 use super::pool::{Action, Charged, Pool, Room, SubPoolCounts, Waiting, Want};
 use super::recall::{Recall, RecallLevel, RecallReason};
 use super::reset::{ResetError, reset};
+use super::self_test;
 use super::server_conn::{ServerConnId, Wear};
 use super::slots::SlotPermit;
 use super::state::{ConnState, Wish};
@@ -508,7 +509,7 @@ impl BucketState {
         let (told, recall) = (key.clone(), Arc::clone(permit.recall()));
         let work = Box::pin(async move {
             let outcome = tokio::select! {
-                outcome = dial(&handle, &template, permit) => outcome.map(Box::new),
+                outcome = self_test::open(&handle, &template, permit) => outcome.map(Box::new),
                 why = recall.wanted(RecallLevel::Now) => Err(DialError::Recalled(why)),
             };
             drop(myself.cast(BucketMsg::Dialled { key: told, outcome }));
@@ -639,6 +640,12 @@ impl BucketState {
             return self.shrink_on();
         }
         let key = SubPool(Arc::clone(&conn.template));
+        // What only a reset would take away must not reach the next client where a reset does not.
+        let needs_reset = wear == Wear::Used || wear == Wear::Known && !conn.state.is_fresh();
+        if needs_reset && !self_test::reset_is_complete(&self.handle) {
+            debug!(bucket = %self.handle.name(), conn = %conn.id, "closed: the server's reset leaves too much");
+            return;
+        }
         if matches!(wear, Wear::Untouched | Wear::Known) {
             return self.put_idle(key, conn);
         }

@@ -132,14 +132,22 @@ pub(crate) async fn dial(
     template: &Arc<LoginTemplate>,
     permit: SlotPermit,
 ) -> Result<Dialled, DialError> {
+    dial_in(bucket, template, Occupied::new(permit)).await
+}
+
+/// The same in a slot whose connection, if it had one, is closed.
+pub(crate) async fn dial_in(
+    bucket: &BucketHandle,
+    template: &Arc<LoginTemplate>,
+    mut occupied: Occupied,
+) -> Result<Dialled, DialError> {
     let asked = Instant::now();
     let settings = bucket.settings();
-    let mut occupied = Occupied::new(permit);
     let mut target = (settings.host.clone(), settings.port);
     for _ in 0..=MAX_ROUTES {
         let message = open_connection(bucket, &mut occupied, template, &target, false).await?;
         let outcome = login_response::read(&message.payload, template.login.tds_version)?;
-        let response = match outcome {
+        let mut response = match outcome {
             LoginOutcome::Accepted(response) => *response,
             LoginOutcome::Refused(messages) => return Err(DialError::Refused { messages }),
             LoginOutcome::Continue(_) => return Err(DialError::Unexpected),
@@ -151,12 +159,18 @@ pub(crate) async fn dial(
         }
         let (dialect, packet_size) =
             (dialect(&response), response.packet_size.unwrap_or(DEFAULT_PACKET_SIZE));
+        let tells_state = response.feature(FeatureId::SESSION_RECOVERY).is_some();
+        if template.offers_session_recovery {
+            // The offer was ours, and clients fail on what they did not ask for.
+            response = response.without(FeatureId::SESSION_RECOVERY);
+        }
         let conn = ServerConn {
             id: ServerConnId::next(),
             occupied,
             template: Arc::clone(template),
             packet_size,
             dialect,
+            tells_state,
             encryption: match settings.server_tls.mode {
                 ServerTlsMode::Off => "off",
                 ServerTlsMode::On => "on",

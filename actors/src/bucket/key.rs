@@ -4,15 +4,21 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tds::TdsVersion;
-use tds::feature::FeatureId;
+use tds::feature::{Feature, FeatureId};
 use tds::login7::Login7;
 use tds::profile::LoginProfile;
-use tdsbouncer_config::{Bucket, BucketAuth, KeyExtra, ServerTlsMode};
+use tdsbouncer_config::{Bucket, BucketAuth, KeyExtra, PoolMode, ServerTlsMode};
 
 use super::pool::OfTenant;
 use super::tenant::TenantRef;
 use crate::auth::{LoginKey, Proof};
+
+/// The one switch for offering SESSIONRECOVERY on server logins of buckets with `pool_mode = "transaction"`. The
+/// SESSIONSTATE tokens that follow must be taken out of every response to a client: off until the relay does that on
+/// each connection that `tells_state`.
+const SESSION_STATE_IS_TAKEN_OUT: bool = false;
 
 /// The identity of a sub-pool: principal, and everything of the opener's LOGIN7 that fixes the format or the
 /// meaning of responses. RESETCONNECTION renegotiates none of it.
@@ -56,6 +62,8 @@ pub(crate) struct LoginTemplate {
     pub(crate) login: Login7,
     pub(crate) database: String,
     pub(crate) application: String,
+    /// Whether `login` offers SESSIONRECOVERY although the client did not ask for it.
+    pub(crate) offers_session_recovery: bool,
     /// The version the client speaks. The server's side may have to say another one (see [`Self::new`]).
     pub(crate) client_version: TdsVersion,
     /// For whom it waits and leases.
@@ -67,26 +75,54 @@ impl LoginTemplate {
     /// has one; without SESSIONRECOVERY, whose recovery data a login from memory could not honour (clients
     /// accept that a feature is not acknowledged).
     pub(crate) fn new(
+        login: Login7,
+        tenant: &TenantRef,
+        bucket: &Bucket,
+        proof_of: impl Fn(&Login7) -> Proof,
+    ) -> Arc<Self> {
+        let offer = SESSION_STATE_IS_TAKEN_OUT && bucket.pool_mode == PoolMode::Transaction;
+        Self::shared(login, tenant, bucket, proof_of, offer)
+    }
+
+    /// [`Self::new`]; `offer`: the server is asked to tell its session's state.
+    pub(crate) fn shared(
         mut login: Login7,
         tenant: &TenantRef,
         bucket: &Bucket,
         proof_of: impl Fn(&Login7) -> Proof,
+        offer: bool,
     ) -> Arc<Self> {
         if let BucketAuth::Service { user, password } = &bucket.auth {
             login.user_name = user.clone();
             login.password = tds::login7::Password::new(password.expose());
         }
         login.features.retain(|feature| feature.id != FeatureId::SESSION_RECOVERY);
-        Self::dedicated(login, tenant, bucket, proof_of)
+        let mut template = Self::prepare(login, tenant, bucket, proof_of);
+        // After the key was made: whom the server tells its state does not tell clients apart.
+        if offer && template.login.tds_version.generation() >= 4 {
+            let offered = Feature { id: FeatureId::SESSION_RECOVERY, data: Bytes::new() };
+            template.login.features.push(offered);
+            template.offers_session_recovery = true;
+        }
+        Arc::new(template)
     }
 
     /// The same for a login that gets a connection of its own: credentials and features stay the client's.
     pub(crate) fn dedicated(
-        mut login: Login7,
+        login: Login7,
         tenant: &TenantRef,
         bucket: &Bucket,
         proof_of: impl Fn(&Login7) -> Proof,
     ) -> Arc<Self> {
+        Arc::new(Self::prepare(login, tenant, bucket, proof_of))
+    }
+
+    fn prepare(
+        mut login: Login7,
+        tenant: &TenantRef,
+        bucket: &Bucket,
+        proof_of: impl Fn(&Login7) -> Proof,
+    ) -> Self {
         let client_version = login.tds_version;
         login.server_name.clone_from(&bucket.host);
         // Format and meaning of 7.4 and 8.0 are the same; 8.0 is only spoken where TLS comes first.
@@ -101,14 +137,15 @@ impl LoginTemplate {
             application: splits(KeyExtra::ApplicationName).then(|| login.app_name.clone()),
             host: splits(KeyExtra::HostName).then(|| login.host_name.clone()),
         };
-        Arc::new(Self {
+        Self {
             key,
             database: login.database.clone(),
             application: login.app_name.clone(),
             login,
+            offers_session_recovery: false,
             client_version,
             tenant: tenant.clone(),
-        })
+        }
     }
 }
 

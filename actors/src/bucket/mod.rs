@@ -10,6 +10,7 @@ pub(crate) mod recall;
 #[cfg(test)]
 mod recall_test;
 mod reset;
+pub(crate) mod self_test;
 mod server_conn;
 mod slots;
 mod standing;
@@ -44,6 +45,7 @@ use crate::error::{AcquireError, SessionError};
 use crate::metrics::BucketMetrics;
 use actor::BucketMsg;
 use key::{LoginTemplate, PoolKey};
+use self_test::{SelfTests, ServerTraits};
 use server_conn::Wear;
 use slots::{OnFree, SlotPermit, Slots};
 use standing::Standing;
@@ -74,6 +76,9 @@ pub(crate) struct BucketShared {
     pub(crate) coordinator: CoordinatorHandle,
     /// What is known of procedures by their names.
     pub(crate) procedures: Arc<Procedures>,
+    /// What the server does where pooling depends on it; none before the first connection.
+    pub(crate) traits: ArcSwapOption<ServerTraits>,
+    pub(crate) self_tests: SelfTests,
     /// Why the last dial failed, until one succeeds.
     pub(crate) last_error: Mutex<Option<String>>,
     tenants: Tenants,
@@ -130,7 +135,10 @@ pub(crate) struct BucketParts {
 impl BucketHandle {
     pub(crate) fn new(parts: BucketParts) -> Self {
         let procedures = Arc::new(procedures_of(&parts.settings));
+        let assumed = (!parts.settings.self_test).then(|| Arc::new(ServerTraits::sql_server()));
         Self(Arc::new(BucketShared {
+            traits: ArcSwapOption::new(assumed),
+            self_tests: SelfTests::default(),
             procedures,
             name: parts.settings.name.clone(),
             settings: ArcSwap::new(parts.settings),
@@ -171,6 +179,12 @@ impl BucketHandle {
             || before.port != settings.port
             || before.server_tls != settings.server_tls
             || before.keepalive != settings.keepalive;
+        if !settings.self_test {
+            self.0.traits.store(Some(Arc::new(ServerTraits::sql_server())));
+        }
+        if elsewhere || before.self_test != settings.self_test {
+            self.0.self_tests.forget();
+        }
         if elsewhere {
             self.reconnect();
         }

@@ -111,6 +111,8 @@ pub(crate) struct ServerConn {
     /// Bytes of a packet that this server sends or takes at most.
     pub(crate) packet_size: usize,
     pub(crate) dialect: Dialect,
+    /// SESSIONRECOVERY was acknowledged: SESSIONSTATE tokens come, and clients must not see them.
+    pub(crate) tells_state: bool,
     pub(crate) encryption: &'static str,
     pub(crate) opened: Instant,
     /// How long connecting and logging in took.

@@ -32,6 +32,8 @@ pub(crate) struct BucketGauges {
     pub(crate) waiting: usize,
     /// Logins that can be answered from memory.
     pub(crate) verified_logins: usize,
+    /// The pool mode that is in force with its server.
+    pub(crate) mode: &'static str,
     /// Whether an operator has paused it.
     pub(crate) paused: bool,
     /// Whether the server could be reached when it was last needed.
@@ -119,6 +121,13 @@ impl Collector for Gauges {
             let rows = buckets.iter().map(|(bucket, now)| (vec![&**bucket], reading(now)));
             write(&mut encoder, name, rows)?;
         }
+        let modes = |(bucket, now): &(String, BucketGauges)| {
+            ["transaction", "session"]
+                .map(|mode| (vec![bucket.clone(), mode.to_owned()], usize::from(now.mode == mode)))
+        };
+        let rows: Vec<_> = buckets.iter().flat_map(modes).collect();
+        let rows = rows.iter().map(|(labels, value)| (labels.iter().map(|label| &**label).collect(), *value));
+        write(&mut encoder, names::MODE, rows)?;
         let ratios = buckets.iter().map(|(bucket, now)| (vec![&**bucket], now.multiplex_ratio()));
         write_as(&mut encoder, names::MULTIPLEX, ratios, ConstGauge::new)?;
         if let Some(bytes) = crate::memory::resident() {

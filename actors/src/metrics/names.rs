@@ -84,6 +84,8 @@ names! {
     HELD = Gauge "bucket_held_connections" ["bucket", "reason"]
         "Server connections that a session keeps between requests, by reason";
     MULTIPLEX = Gauge "bucket_multiplex_ratio" ["bucket"] "Clients logged in for each open server connection";
+    MODE = Gauge "bucket_pool_mode" ["bucket", "mode"]
+        "1 for the pool mode that is in force with the bucket's server, 0 for the other";
     PAUSED = Gauge "bucket_paused" ["bucket"] "1 while an operator has paused the bucket, else 0";
     UP = Gauge "bucket_up" ["bucket"] "1 if the last connection to the server succeeded or none was needed yet, else 0";
 
@@ -134,6 +136,7 @@ mod tests {
         "_buckets",
         "_up",
         "_paused",
+        "_mode",
     ];
 
     #[test]

@@ -19,8 +19,8 @@ use super::context::SessionContext;
 use super::pooled::Pooled;
 use super::relay::{Relay, RelayEnd, Relaying};
 use super::verdict::{Phase, Verdict};
-use crate::bucket::Lease;
 use crate::bucket::state::Wish as ConnWish;
+use crate::bucket::{Lease, self_test};
 use crate::error::{AcquireError, Answer, SessionError};
 
 /// How a session ended.
@@ -78,10 +78,10 @@ pub(super) struct Session<'a> {
 }
 
 impl Session<'_> {
-    /// Whether the session gives its connection back between requests. Before TDS 7.2 the server does not tell of
+    /// Whether the session gives its connection back between requests: if the server is fit for it. Before TDS 7.2 the server does not tell of
     /// transactions, nor of a reset that is done.
     fn shares(&self) -> bool {
-        self.login.bucket.settings().pool_mode == PoolMode::Transaction
+        self_test::pooling(&self.login.bucket).0 == PoolMode::Transaction
             && self.login.dialect.is_7_2_or_later()
     }
 

@@ -112,6 +112,8 @@ enum Subject {
     Sessions,
     /// Each server connection
     Servers,
+    /// What each bucket's server was found to do, and the pool mode that follows
+    Traits,
     /// Each session that keeps a server connection between requests, and why
     Holds,
     /// Each client that waits for a server connection, in its order
