@@ -67,7 +67,7 @@ struct Run {
     /// Idle clients whose memory is measured; 0: none
     #[arg(long, default_value_t = 2000, value_name = "N")]
     idle: usize,
-    /// More lines for the proxy's [limits], such as 'relay_chunk = "64KiB"'
+    /// More lines for the table of limits in the proxy's configuration, such as 'relay_chunk = "64KiB"'
     #[arg(long, default_value = "", value_name = "TOML")]
     limits: String,
     /// Write the report there too

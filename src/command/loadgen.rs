@@ -45,7 +45,7 @@ struct Run {
     /// Where to connect, as HOST:PORT; several are used in turns
     #[arg(long = "to", default_value = "127.0.0.1:1433", value_name = "ADDRESS", value_delimiter = ',')]
     addresses: Vec<String>,
-    /// Databases that programs work in, as [BUCKET=]DATABASE[,DATABASE...][:WEIGHT]; may be repeated
+    /// Databases that programs work in, as `[BUCKET=]DATABASE[,DATABASE...][:WEIGHT]`; may be repeated
     #[arg(long = "bucket", default_value = "orders,orders_2025", value_name = "DATABASES", value_parser = destination)]
     buckets: Vec<Destination>,
     /// The login
