@@ -103,7 +103,7 @@ impl Grounds<'_> {
             "[[listeners]]\nname = \"main\"\naddress = \"{address}\"\n\
              [listeners.tls]\nmode = \"login\"\nself_signed = true\n\
              [[buckets]]\nname = \"b1\"\nhost = \"127.0.0.1\"\nport = {}\ndefault = true\n\
-             max_connections = {connections}\nqueue_limit = 50000\npool_mode = \"{mode}\"\n\
+             max_connections = {connections}\nqueue_limit = 50000\npool_mode = \"{mode}\"\nself_test = false\n\
              server_tls = {{ mode = \"off\" }}\n\
              [limits]\nmax_clients = 20000\n{}\n[log]\nfilter = \"warn\"\n[admin]\nsocket = {:?}\n[health]\naddress = \"off\"\n\
              [metrics]\naddress = \"off\"\n",
