@@ -18,7 +18,6 @@ pub(crate) enum RecallLevel {
 
 /// Why a connection is wanted back: the client may read it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[allow(dead_code, reason = "raised by commands and limits that are being built")]
 pub(crate) enum RecallReason {
     /// Other proxies wait for connections, or the bucket's limit was lowered.
     #[error("its connection is needed elsewhere")]
@@ -35,9 +34,6 @@ pub(crate) enum RecallReason {
     /// An operator's `pause`.
     #[error("an operator paused the bucket")]
     Paused,
-    /// One client kept it for longer than allowed.
-    #[error("the connection was held for longer than allowed")]
-    HeldTooLong,
 }
 
 /// Raised by the bucket, looked at by whoever the connection is lent to.

@@ -33,7 +33,7 @@ use super::serve::{End, Session, Waited, protocol};
 use super::verdict::{Phase, Verdict};
 use crate::bucket::Lease;
 use crate::bucket::recall::RecallLevel;
-use crate::bucket::state::Wish as ConnWish;
+use crate::bucket::state::{ISOLATION, Wish as ConnWish};
 use crate::error::{Answer, SessionError};
 use crate::telemetry::TraceContext;
 use crate::wire::IdleCheck;
@@ -262,8 +262,7 @@ impl<'a> Pooled<'a> {
             return Err(End::Told(error));
         }
         // Nothing but the transaction was on it: the reset rolls it back.
-        if let Some(lease) = self.lease.take() {
-            self.session.conn.server.store(0, Ordering::Relaxed);
+        if let Some(lease) = self.take_lease() {
             lease.reset();
         }
         let rolled_back = state.transaction.rolled_back();
@@ -325,7 +324,7 @@ impl<'a> Pooled<'a> {
         if let (Step::Answer(_), Transaction::Virtual { begin, .. }) = (&step, &*transaction)
             && let Some(level) = Transaction::isolation(begin)
         {
-            Arc::make_mut(settings).set("transaction isolation level", level);
+            Arc::make_mut(settings).set(ISOLATION, level);
         }
         match step {
             Step::Forward => Ok(Decided::default()),
@@ -555,7 +554,7 @@ impl<'a> Pooled<'a> {
         // What begins later has not set it on this connection yet.
         let begins_later = begin.is_some();
         if let Some(level) = level.filter(|_| ran && !begins_later) {
-            Arc::make_mut(&mut state.settings).set("transaction isolation level", level);
+            Arc::make_mut(&mut state.settings).set(ISOLATION, level);
         }
         if let Some(begin) = begin.filter(|_| ran && reply.ended.is_none()) {
             state.nested = Some(begin);
@@ -564,7 +563,7 @@ impl<'a> Pooled<'a> {
         state.uses = conn.uses;
         state.settle(asked, reply, &mut conn.state, rules, Instant::now());
         if let Some(level) = level.filter(|_| ran && begins_later) {
-            Arc::make_mut(&mut state.settings).set("transaction isolation level", level);
+            Arc::make_mut(&mut state.settings).set(ISOLATION, level);
         }
         let held = !state.is_free();
         if held || session.conn.checkpoint.is_held() {
@@ -650,11 +649,17 @@ impl<'a> Pooled<'a> {
         }
     }
 
+    /// The connection is the session's no longer; what becomes of it is the caller's to say.
+    fn take_lease(&mut self) -> Option<Lease> {
+        let lease = self.lease.take()?;
+        self.session.conn.server.store(0, Ordering::Relaxed);
+        Some(lease)
+    }
+
     /// The connection may serve others: as it is, its state is known.
     fn give_back(&mut self) {
-        let Some(lease) = self.lease.take() else { return };
+        let Some(lease) = self.take_lease() else { return };
         let conn = self.session.conn;
-        conn.server.store(0, Ordering::Relaxed);
         if conn.checkpoint.is_held() {
             conn.checkpoint.hold(false);
             conn.show_holds(Vec::new(), &self.session.context.telemetry);
@@ -664,16 +669,14 @@ impl<'a> Pooled<'a> {
 
     /// Nothing was sent on it.
     fn give_back_untouched(&mut self) {
-        if let Some(lease) = self.lease.take() {
-            self.session.conn.server.store(0, Ordering::Relaxed);
+        if let Some(lease) = self.take_lease() {
             drop(lease);
         }
     }
 
     /// Nobody knows what is on it: it is closed.
     fn drop_lease(&mut self) {
-        if let Some(lease) = self.lease.take() {
-            self.session.conn.server.store(0, Ordering::Relaxed);
+        if let Some(lease) = self.take_lease() {
             self.session.conn.show_holds(Vec::new(), &self.session.context.telemetry);
             drop(lease);
         }
