@@ -7,6 +7,7 @@ use process::Processes;
 use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
+use tdsbouncer_actors::SUBJECTS;
 
 fn admin(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tdsbouncer"));
@@ -47,22 +48,7 @@ fn until(what: &str, done: impl Fn() -> bool) {
 #[test]
 fn each_command_is_given_on_the_command_line() {
     let proxy = Processes::start("");
-    for subject in [
-        "buckets",
-        "pools",
-        "sessions",
-        "servers",
-        "holds",
-        "waiters",
-        "tenants",
-        "coordinator",
-        "crashes",
-        "stats",
-        "config",
-        "memory",
-        "version",
-        "help",
-    ] {
+    for (subject, _) in SUBJECTS {
         let table = told(&proxy, &["show", subject]);
         let first = table.lines().next().expect("a head");
         assert!(first.chars().all(|letter| !letter.is_lowercase()), "{subject}: {first}");

@@ -24,7 +24,7 @@ mod telemetry;
 mod view;
 mod wire;
 
-pub use admin::AdminSocketError;
+pub use admin::{AdminSocketError, SUBJECTS};
 pub use auth::UsersFileError;
 pub use host::Shutdown;
 pub use proxy::{BucketHealth, Health, METRICS_CONTENT_TYPE, Proxy, StartError};

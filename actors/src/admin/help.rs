@@ -1,17 +1,26 @@
 //! `show help`: every command with its meaning.
 
-use super::command::HELP;
+use super::command::{ORDERS, SUBJECTS};
 use super::table::{Column, Kind, Row, Table};
 
-struct HelpRow(&'static str, &'static str);
+struct HelpRow {
+    command: String,
+    meaning: &'static str,
+}
 
 impl Row for HelpRow {
-    const COLUMNS: &'static [Column<Self>] =
-        &[("command", Kind::Text, |row| row.0.into()), ("meaning", Kind::Text, |row| row.1.into())];
+    const COLUMNS: &'static [Column<Self>] = &[
+        ("command", Kind::Text, |row| (&*row.command).into()),
+        ("meaning", Kind::Text, |row| row.meaning.into()),
+    ];
 }
 
 /// The list of commands.
 pub(crate) fn help() -> Table {
-    let rows: Vec<HelpRow> = HELP.iter().map(|(command, meaning)| HelpRow(command, meaning)).collect();
+    let shows =
+        SUBJECTS.iter().map(|(subject, meaning)| (format!("SHOW {}", subject.to_uppercase()), *meaning));
+    let orders = ORDERS.iter().map(|(order, meaning)| ((*order).to_owned(), *meaning));
+    let rows: Vec<HelpRow> =
+        shows.chain(orders).map(|(command, meaning)| HelpRow { command, meaning }).collect();
     Table::of(&rows)
 }

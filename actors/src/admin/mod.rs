@@ -32,6 +32,7 @@ mod waiters;
 
 pub(crate) use actor::{AdminActor, AdminArgs};
 pub(crate) use buckets::BucketRow;
+pub use command::SUBJECTS;
 pub(crate) use command::{Command, NotACommand, Order, Subject};
 pub(crate) use config::ConfigRow;
 pub(crate) use coordinator::CoordinatorRow;

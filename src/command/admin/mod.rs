@@ -6,8 +6,10 @@ pub(crate) mod ask;
 use crate::failure::Failure;
 use answer::Answer;
 use ask::Proxy;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use std::io::{IsTerminal, Write, stdout};
 use std::time::Duration;
+use tdsbouncer_actors::SUBJECTS;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -36,7 +38,8 @@ enum Command {
     /// Show what the proxy knows
     Show {
         /// About what
-        what: Subject,
+        #[arg(value_parser = subject())]
+        what: String,
     },
     /// Lend no server connection and close those that come home; clients wait. For a restart of the server
     Pause(Scope),
@@ -102,38 +105,10 @@ enum Victim {
     },
 }
 
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum Subject {
-    /// Each bucket: limit, connections, clients, waiting
-    Buckets,
-    /// Each sub-pool: connections that are interchangeable for a client
-    Pools,
-    /// Each client
-    Sessions,
-    /// Each server connection
-    Servers,
-    /// What each bucket's server was found to do, and the pool mode that follows
-    Traits,
-    /// Each session that keeps a server connection between requests, and why
-    Holds,
-    /// Each client that waits for a server connection, in its order
-    Waiters,
-    /// Clients by tenant
-    Tenants,
-    /// Who shares out each bucket's limit
-    Coordinator,
-    /// The last crashes
-    Crashes,
-    /// What each bucket did since the start
-    Stats,
-    /// The configuration in force, without secrets
-    Config,
-    /// What the process takes of the machine
-    Memory,
-    /// The program's version
-    Version,
-    /// Every command, as the SQL console takes it
-    Help,
+/// What can be shown; the completions and the manual page list it too.
+fn subject() -> impl TypedValueParser<Value = String> {
+    let values = SUBJECTS.iter().map(|(name, meaning)| PossibleValue::new(*name).help(*meaning));
+    PossibleValuesParser::new(values)
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
@@ -156,7 +131,7 @@ impl Command {
     /// The command in the language of the proxy.
     fn text(&self) -> String {
         match self {
-            Self::Show { what } => format!("SHOW {what:?}"),
+            Self::Show { what } => format!("SHOW {what}"),
             Self::Pause(scope) => scope.of("PAUSE"),
             Self::Resume(scope) => scope.of("RESUME"),
             Self::Disable(scope) => scope.of("DISABLE"),
@@ -195,7 +170,7 @@ mod tests {
         let pause = Command::Pause(Scope { bucket: Some("a' b".to_owned()) });
         assert_eq!(pause.text(), "PAUSE 'a'' b'");
         assert_eq!(Command::Drain(Scope { bucket: None }).text(), "DRAIN");
-        assert_eq!(Command::Show { what: Subject::Coordinator }.text(), "SHOW Coordinator");
+        assert_eq!(Command::Show { what: "coordinator".to_owned() }.text(), "SHOW coordinator");
         assert_eq!(Command::Shutdown { wait: true }.text(), "SHUTDOWN WAIT");
     }
 }
