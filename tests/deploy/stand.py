@@ -90,6 +90,12 @@ class Stand:
             ports[bucket] = int(line.split(" on 127.0.0.1:")[1].split()[0])
         return ports
 
+    def redis(self, port):
+        """A Redis server without anything in it, on this port."""
+        process = self.start(["redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", self.folder], "redis")
+        until(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0, "the start of Redis")
+        return process
+
     def proxy(self, name, servers, more="", bucket="", timeouts=""):
         """A proxy in front of the stand-in servers; returns it with its ports."""
         port, health, metrics = free_ports(3)

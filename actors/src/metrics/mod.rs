@@ -45,6 +45,8 @@ const ACTORS: [&str; 10] = [
     "reload",
     "admin",
 ];
+/// What is asked of Redis.
+const OPERATIONS: [&str; 3] = ["sync", "listen", "show"];
 /// Errors that say that there is not enough for everybody.
 const REFUSALS: [&str; 4] = ["queue_full", "acquire_timeout", "too_many_clients", "too_many_bucket_clients"];
 /// The proxy's own time is far below that of any server.
@@ -185,6 +187,10 @@ impl Metrics {
         &self,
         source: impl Fn() -> Vec<(&'static str, usize)> + Send + Sync + 'static,
     ) {
+        for operation in OPERATIONS {
+            self.coordinator_operations.with(&[operation, result(true)]);
+            self.coordinator_operations.with(&[operation, result(false)]);
+        }
         self.sources.watch_coordinator(Box::new(source));
     }
 
@@ -242,6 +248,7 @@ impl Metrics {
 
     /// Something was asked of the coordinator's store.
     pub(crate) fn coordinator_operation(&self, operation: &'static str, ok: bool) {
+        debug_assert!(OPERATIONS.contains(&operation), "{operation} is not seen at zero");
         self.coordinator_operations.with(&[operation, result(ok)]).inc();
     }
 
@@ -453,7 +460,7 @@ mod tests {
         orders.work.ended(&times, Outcome::Good, false, None);
         orders.work.ended(&times, Outcome::Cancelled, false, None);
         metrics.beat();
-        metrics.coordinator_operation("renew", true);
+        metrics.coordinator_operation("sync", true);
         metrics.spans("exported", 4);
         orders.bytes_to_client.inc_by(4096);
         metrics.watch_buckets(|| {
