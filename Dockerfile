@@ -15,9 +15,10 @@ COPY src src
 RUN cargo build --locked --release --bin tdsbouncer && strip target/release/tdsbouncer
 
 FROM debian:bookworm-slim
-# The public authorities, for server_tls; curl, for the health check.
+# The public authorities, for server_tls; curl, for the health check; tini, so that the proxy is not process 1, which the
+# kernel's timer could not end (coordinator.fence).
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends ca-certificates curl \
+    && apt-get install -y --no-install-recommends ca-certificates curl tini \
     && rm -rf /var/lib/apt/lists/* \
     && groupadd --gid 10001 tdsbouncer \
     && useradd --uid 10001 --gid 10001 --no-create-home --shell /usr/sbin/nologin tdsbouncer \
@@ -33,6 +34,6 @@ EXPOSE 1433 8080 9090
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s \
     CMD curl --fail --silent --show-error --output /dev/null http://127.0.0.1:8080/health/ready
 STOPSIGNAL SIGTERM
-ENTRYPOINT ["tdsbouncer"]
+ENTRYPOINT ["tini", "--", "tdsbouncer"]
 # Mount the configuration there.
 CMD ["run", "--config", "/etc/tdsbouncer/proxy.toml"]

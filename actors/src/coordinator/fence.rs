@@ -2,7 +2,8 @@
 //!
 //! A process that is stopped cannot close its connections, and Redis gives its slots to others once its leases are
 //! over. So a timer is always set to the moment at which the first lease ends, and set anew with each renewal; it
-//! delivers SIGKILL, which ends stopped processes too, and with them their connections.
+//! delivers SIGKILL, which ends stopped processes too, and with them their connections. Only process 1 of a container is
+//! spared by signals of its own: there the proxy must be started by an init, as its image does.
 
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
@@ -24,6 +25,11 @@ pub(crate) struct Fence {
 impl Fence {
     /// Starts the thread. Without a timer the process runs on, and says so.
     pub(crate) fn start() -> Self {
+        if std::process::id() == 1 {
+            error!(
+                "no fence: process 1 of a container cannot be ended by its own timer; start it by an init"
+            );
+        }
         let (to, moments) = mpsc::channel();
         let spawned = std::thread::Builder::new().name("fence".to_owned()).spawn(move || watch(&moments));
         if let Err(why) = spawned {
