@@ -1,4 +1,4 @@
-//! Where log events go, in which form, and which of them.
+//! Where log events go, in which form, and which of them. Panics are among them.
 
 use crate::failure::Failure;
 use std::io::{IsTerminal, stderr};
@@ -29,6 +29,7 @@ pub(crate) fn start(log: &Log) -> Result<LogFilter, Failure> {
         }
         LogFormat::Json => registry.with(fmt::layer().with_writer(stderr).json().flatten_event(true)).init(),
     }
+    tdsbouncer_actors::log_panics_without_values();
     Ok(LogFilter(Arc::new(move |filter| handle.reload(filter).map_err(|why| why.to_string()))))
 }
 

@@ -1,4 +1,4 @@
-//! The last crashes, for the admin view: what crashed, when and why.
+//! The last crashes, for the admin view: what crashed, when and why (as [`crate::panics`] tells it).
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -10,7 +10,7 @@ use crate::admin::CrashRow;
 /// Enough to see a pattern; a storm of crashes must not fill memory.
 const KEPT: usize = 100;
 
-/// What is kept of a panic's text.
+/// What is kept of a reason.
 const LONGEST: usize = 300;
 
 #[derive(Debug, Default)]

@@ -11,7 +11,8 @@ pub(crate) fn point(_point: &str, _application: &str) {}
 #[expect(clippy::panic, reason = "to panic is what this is for")]
 pub(crate) fn point(point: &str, application: &str) {
     if due(point, application) {
-        panic!("crash asked for at {point}");
+        // The name stands for whatever of a client's a panic may quote.
+        panic!("crash asked for at {point} by {application}");
     }
 }
 

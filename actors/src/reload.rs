@@ -114,7 +114,7 @@ impl Actor for Reload {
 
 /// Files may be on a slow disk.
 async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
-    tokio::task::spawn_blocking(work).await.map_err(|why| why.to_string())
+    tokio::task::spawn_blocking(work).await.map_err(|_| "reading crashed; the log says where".to_owned())
 }
 
 impl ReloadState {

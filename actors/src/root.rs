@@ -13,6 +13,7 @@ use crate::bucket::{BucketSupervisor, Directory};
 use crate::coordinator::{CoordinatorHandle, LocalCoordinator, SharedArgs, SharedCoordinator, SharedEstate};
 use crate::host::Host;
 use crate::listener::{Doors, ListenerSupervisor};
+use crate::panics::{self, GaveUp};
 use crate::policy::{self, CrashLog};
 use crate::reload::{Reload, ReloadHandle, Reloading};
 
@@ -117,7 +118,7 @@ impl Actor for Root {
                 Ok(())
             }
             SupervisionEvent::ActorFailed(who, why) => {
-                state.crashed(&myself, who.get_id(), &why.to_string()).await
+                state.crashed(&myself, who.get_id(), &panics::reason(&why)).await
             }
             _ => Ok(()),
         }
@@ -182,7 +183,7 @@ impl RootState {
             return Ok(());
         }
         if !self.crashes.crashed(Instant::now(), policy::ROOT) {
-            return Err(format!("{} crashed too often", child.name()).into());
+            return Err(GaveUp(format!("{} crashed too often", child.name())).into());
         }
         self.start(myself, child).await
     }

@@ -7,6 +7,7 @@ use super::connection::serve;
 use super::request::Door;
 use super::socket::AdminSocket;
 use super::{Source, request};
+use crate::panics::GaveUp;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -86,7 +87,9 @@ impl Actor for AdminActor {
         _state: &mut AdminState,
     ) -> Result<(), ActorProcessingErr> {
         match msg {
-            AdminMsg::StoppedAccepting => Err("the admin socket is not served any more".into()),
+            AdminMsg::StoppedAccepting => {
+                Err(GaveUp("the admin socket is not served any more".to_owned()).into())
+            }
         }
     }
 }
@@ -146,9 +149,9 @@ async fn accept_tcp(port: Option<&TcpListener>) -> std::io::Result<(TcpStream, S
 }
 
 fn note(ended: Result<(), JoinError>) {
-    if let Err(why) = ended {
+    if ended.is_err_and(|why| why.is_panic()) {
         // The panic hook has told where; this operator sees a close, the others nothing.
-        error!(%why, "admin connection crashed");
+        error!("admin connection crashed");
     }
 }
 

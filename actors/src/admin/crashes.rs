@@ -12,7 +12,7 @@ pub(crate) struct CrashRow {
     pub(crate) actor: &'static str,
     /// Which: a session, a bucket.
     pub(crate) who: String,
-    /// The panic's place or the error.
+    /// The panic's place, with its text where that cannot hold a client's values.
     pub(crate) why: String,
 }
 

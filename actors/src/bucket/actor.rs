@@ -25,6 +25,7 @@ use super::state::{ConnState, Wish};
 use super::{BucketHandle, Lease, ServerConn};
 use crate::admin::{PoolRow, ServerRow, WaiterRow};
 use crate::error::AcquireError;
+use crate::panics;
 use crate::policy::BackOff;
 use crate::wire::IdleCheck;
 
@@ -261,7 +262,7 @@ impl Actor for BucketActor {
             }
             SupervisionEvent::ActorFailed(who, why) => {
                 if let Some(errand) = state.errands.remove(&who.get_id()) {
-                    state.errand_crashed(&errand, &why.to_string());
+                    state.errand_crashed(&errand, &panics::reason(&why));
                     state.proceed();
                 }
             }

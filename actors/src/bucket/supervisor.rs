@@ -11,6 +11,7 @@ use tracing::{error, info};
 
 use super::actor::{BucketActor, BucketArgs};
 use super::directory::Directory;
+use crate::panics;
 use crate::policy::{self, CrashLog};
 
 pub(crate) struct BucketSupervisor;
@@ -64,7 +65,7 @@ impl Actor for BucketSupervisor {
         match event {
             SupervisionEvent::ActorTerminated(who, _, _) => state.ended(&myself, who.get_id()).await,
             SupervisionEvent::ActorFailed(who, why) => {
-                state.crashed(&myself, who.get_id(), &why.to_string()).await
+                state.crashed(&myself, who.get_id(), &panics::reason(&why)).await
             }
             _ => Ok(()),
         }

@@ -18,6 +18,7 @@ use tracing::{error, warn};
 pub(crate) use shard::ShardHandle;
 
 use crate::metrics::Metrics;
+use crate::panics::{self, GaveUp};
 use crate::policy::{self, CrashLog};
 use crate::session::context::SessionContext;
 use crate::session::table::SessionTable;
@@ -113,7 +114,7 @@ impl Actor for ListenerSupervisor {
                 Ok(())
             }
             SupervisionEvent::ActorFailed(who, why) => {
-                state.restart(&myself, who.get_id(), &why.to_string()).await
+                state.restart(&myself, who.get_id(), &panics::reason(&why)).await
             }
             _ => Ok(()),
         }
@@ -168,7 +169,7 @@ impl ListenerState {
         let Some(child) = self.children.remove(&who) else { return Ok(()) };
         error!(?child, why, "crashed");
         if !self.crashes.crashed(Instant::now(), policy::LISTENER) {
-            return Err(format!("{child:?} crashed too often").into());
+            return Err(GaveUp(format!("{child:?} crashed too often")).into());
         }
         match child {
             Child::Shard(shard) => {

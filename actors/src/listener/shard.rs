@@ -9,6 +9,7 @@ use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, ActorRuntime, Supervi
 use tracing::warn;
 
 use super::Doors;
+use crate::panics;
 use crate::session::client_conn::{ClientConn, SessionId};
 use crate::session::{Serve, Session, SessionArgs};
 
@@ -89,7 +90,7 @@ impl Actor for Shard {
     ) -> Result<(), ActorProcessingErr> {
         match event {
             SupervisionEvent::ActorTerminated(who, _, _) => state.ended(who.get_id()),
-            SupervisionEvent::ActorFailed(who, why) => state.crashed(who.get_id(), &why.to_string()),
+            SupervisionEvent::ActorFailed(who, why) => state.crashed(who.get_id(), &panics::reason(&why)),
             _ => {}
         }
         Ok(())
