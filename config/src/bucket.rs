@@ -170,20 +170,29 @@ const SECONDS: fn(u64) -> Duration = Duration::from_secs;
 impl Bucket {
     /// A bucket with every default, TLS off: for tests and the demo.
     pub fn new(name: &str, host: &str, port: u16, max_connections: u32) -> Self {
-        let from = mirror::Bucket::default();
+        let (name, host) = (name.to_owned(), host.to_owned());
+        let from = mirror::Bucket { name, host, port, max_connections, ..mirror::Bucket::default() };
+        Self::of(&from, BucketAuth::Passthrough, ServerTls::off())
+    }
+
+    fn of(from: &mirror::Bucket, auth: BucketAuth, server_tls: ServerTls) -> Self {
+        let patterns = |texts: &[String]| texts.iter().map(|text| Pattern::new(text)).collect();
+        let mut key_extra = from.split_by.clone();
+        key_extra.sort_unstable();
+        key_extra.dedup();
         Self {
-            name: BucketName::from(name),
-            host: host.to_owned(),
-            port,
-            max_connections,
-            databases: Vec::new(),
-            server_names: Vec::new(),
-            users: Vec::new(),
-            default: false,
+            name: BucketName::from(&*from.name),
+            host: from.host.clone(),
+            port: from.port,
+            max_connections: from.max_connections,
+            databases: patterns(&from.databases),
+            server_names: patterns(&from.server_names),
+            users: patterns(&from.users),
+            default: from.default,
             pool_mode: PoolMode::from(from.pool_mode),
             self_test: from.self_test,
-            auth: BucketAuth::Passthrough,
-            server_tls: ServerTls::off(),
+            auth,
+            server_tls,
             tenants: Tenants::of(&from.tenants),
             max_clients: limit(from.max_clients),
             queue_limit: from.queue_limit,
@@ -206,7 +215,7 @@ impl Bucket {
             unknown_procedures: from.unknown_procedures,
             keepalive: Keepalive::from(&from.keepalive),
             reconnect_backoff: Backoff { min: from.reconnect_backoff.min, max: from.reconnect_backoff.max },
-            key_extra: Vec::new(),
+            key_extra,
         }
     }
 
@@ -234,16 +243,18 @@ impl Bucket {
         check.within(&path("port"), from.port, 1..=u16::MAX, plain);
         // SQL Server's own ceiling on user connections.
         check.within(&path("max_connections"), from.max_connections, 1..=32_767, plain);
-        let databases = patterns(&from.databases, &path("databases"), check);
-        let server_names = patterns(&from.server_names, &path("server_names"), check);
-        let users = patterns(&from.users, &path("users"), check);
+        for (key, names) in
+            [("databases", &from.databases), ("server_names", &from.server_names), ("users", &from.users)]
+        {
+            check_names(names, &path(key), check);
+        }
         let auth = auth(from, at, check);
         let server_tls = ServerTls::check(&from.server_tls, &path("server_tls"), check);
         if from.min_idle > from.max_connections.max(1) {
             let what = format!("must be at most max_connections, which is {}", from.max_connections);
             check.problem(Problem::new(path("min_idle"), what));
         }
-        let tenants = Tenants::check(&from.tenants, &path("tenants"), check);
+        Tenants::check(&from.tenants, &path("tenants"), check);
         check.within(&path("lifetime_jitter"), from.lifetime_jitter, 0.0..=0.5, plain);
         let mut time = |key: &str, value: Duration, bounds: RangeInclusive<Duration>| {
             check.within(&path(key), value, bounds, duration::show);
@@ -269,9 +280,8 @@ impl Bucket {
         if let Some(idle) = from.idle_timeout {
             time("idle_timeout", idle, SECONDS(1)..=SECONDS(30 * 86_400));
         }
-        let keepalive = Keepalive::from(&from.keepalive);
-        keepalive.check(&path("keepalive"), check);
-        let backoff = Backoff { min: from.reconnect_backoff.min, max: from.reconnect_backoff.max };
+        Keepalive::from(&from.keepalive).check(&path("keepalive"), check);
+        let backoff = &from.reconnect_backoff;
         let bounds = millisecond..=SECONDS(600);
         check.within(&path("reconnect_backoff.min"), backoff.min, bounds.clone(), duration::show);
         check.within(&path("reconnect_backoff.max"), backoff.max, bounds, duration::show);
@@ -279,46 +289,10 @@ impl Bucket {
             let what = format!("must be at least min, which is {}", duration::show(backoff.min));
             check.problem(Problem::new(path("reconnect_backoff.max"), what));
         }
-        let mut key_extra = from.split_by.clone();
-        key_extra.sort_unstable();
-        key_extra.dedup();
         if check.problems.len() > before {
             return None;
         }
-        Some(Self {
-            databases,
-            server_names,
-            users,
-            default: from.default,
-            pool_mode: PoolMode::from(from.pool_mode),
-            self_test: from.self_test,
-            auth: auth?,
-            server_tls: server_tls?,
-            tenants,
-            max_clients: limit(from.max_clients),
-            queue_limit: from.queue_limit,
-            acquire_timeout: from.acquire_timeout,
-            pause_timeout: from.pause_timeout,
-            min_idle: from.min_idle,
-            idle_timeout: from.idle_timeout,
-            max_lifetime: from.max_lifetime,
-            lifetime_jitter: from.lifetime_jitter,
-            connect_timeout: from.connect_timeout,
-            login_timeout: from.login_timeout,
-            reset_timeout: from.reset_timeout,
-            reset: from.reset,
-            linger: from.linger,
-            idle_in_transaction_timeout: from.idle_in_transaction_timeout,
-            hold_timeout: from.hold_timeout,
-            spid_reads: from.spid_reads,
-            holding_procedures: from.holding_procedures.clone(),
-            harmless_procedures: from.harmless_procedures.clone(),
-            unknown_procedures: from.unknown_procedures,
-            keepalive,
-            reconnect_backoff: backoff,
-            key_extra,
-            ..Self::new(&from.name, &from.host, from.port, from.max_connections)
-        })
+        Some(Self::of(from, auth?, server_tls?))
     }
 }
 
@@ -366,14 +340,13 @@ fn auth(from: &mirror::Bucket, at: &str, check: &mut Check<'_>) -> Option<Bucket
     }
 }
 
-fn patterns(from: &[String], at: &str, check: &mut Check<'_>) -> Vec<Pattern> {
+fn check_names(from: &[String], at: &str, check: &mut Check<'_>) {
     for (index, text) in from.iter().enumerate() {
         // sysname, the type of all these names, has 128 characters.
         if text.is_empty() || text.chars().count() > 128 {
             check.problem(Problem::new(format!("{at}[{index}]"), "must have 1 to 128 characters"));
         }
     }
-    from.iter().map(|text| Pattern::new(text)).collect()
 }
 
 fn is_ipv6(host: &str) -> bool {

@@ -39,7 +39,7 @@ impl Tenants {
         }
     }
 
-    pub(crate) fn check(from: &mirror::Tenants, at: &str, check: &mut Check<'_>) -> Self {
+    pub(crate) fn check(from: &mirror::Tenants, at: &str, check: &mut Check<'_>) {
         for (index, rule) in from.weights.iter().enumerate() {
             let path = |key: &str| format!("{at}.weights[{index}].{key}");
             check.given(&path("tenant"), &rule.tenant);
@@ -49,6 +49,10 @@ impl Tenants {
             let hint = "weights and limits are of tenants: say by = \"database\" or \"user\"";
             check.problem(Problem::new(format!("{at}.by"), "tells nobody apart").hint(hint));
         }
-        Self::of(from)
+    }
+
+    /// The rules of weights, in their order.
+    pub(crate) fn weights(&self) -> impl Iterator<Item = (&Pattern, u32)> {
+        self.weights.iter().map(|(tenant, weight)| (tenant, *weight))
     }
 }
