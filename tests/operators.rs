@@ -170,6 +170,43 @@ fn a_changed_file_is_taken_by_signal_and_says_what_needs_a_restart() {
 }
 
 #[test]
+fn a_listener_serves_as_it_began_until_the_restart_that_a_reload_asks_for() {
+    let encrypted = "mode = \"on\"\nself_signed = true";
+    let proxy = Processes::edited(|text| text.replacen("mode = \"off\"", encrypted, 1));
+    let log_in = || {
+        let address = proxy.proxy.to_string();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tdsbouncer"));
+        command.args(["loadgen", "run", "--to", &address, "--bucket", "shop", "--password", "Sim-passw0rd"]);
+        command.args([
+            "--tls",
+            "on",
+            "--programs",
+            "1",
+            "--ramp-up",
+            "0s",
+            "--duration",
+            "1s",
+            "--think",
+            "0s",
+        ]);
+        command.args(["--mix", "simple=1", "--no-setup"]).stdin(Stdio::null());
+        let output = command.output().expect("the program starts");
+        text(&output.stdout)
+    };
+    let before = log_in();
+    assert!(before.contains("errors: none"), "{before}");
+    let file = std::fs::read_to_string(&proxy.file).expect("it was written");
+    std::fs::write(&proxy.file, file.replacen(encrypted, "mode = \"off\"", 1)).expect("a file of ours");
+    let answer = told(&proxy, &["reload"]);
+    assert!(
+        answer.contains("listeners.main.tls.mode") && answer.contains("on -> off: needs a restart"),
+        "{answer}"
+    );
+    let after = log_in();
+    assert!(after.contains("errors: none"), "{after}");
+}
+
+#[test]
 fn an_operator_ends_the_proxy_with_exit_code_0() {
     let mut proxy = Processes::start("");
     assert!(told(&proxy, &["shutdown"]).contains("drains and ends"));

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
-use tdsbouncer_config::{Bucket, BucketName, ClientTlsMode, Config, Router};
+use tdsbouncer_config::{Bucket, BucketName, ClientTlsMode, Config, Listener, Router};
 
 use crate::admin::{Command, DoneRow, Later, Order, Source, Subject, Table};
 use crate::auth::{CheckLimits, ProofKey, Throttle, ThrottlePolicy, UsersFile, VerifiedLogins};
@@ -107,15 +107,16 @@ fn users(config: &Config, proof_key: &Arc<ProofKey>) -> Result<Arc<UsersFile>, S
     Ok(Arc::new(users))
 }
 
-/// By listener. A certificate whose settings did not change stays: a self-signed one would be another.
+/// By listener. A certificate whose settings did not change stays: a self-signed one would be another. So does one that is
+/// not named any more: its listener serves until a restart, as it began.
 fn certificates(
     config: &Config,
     before: Option<&SessionContext>,
 ) -> Result<HashMap<String, Arc<ServerCertificates>>, StartError> {
-    let mut certificates = HashMap::new();
+    let mut certificates = before.map_or_else(HashMap::new, |before| before.certificates.clone());
     for listener in config.listeners.iter().filter(|listener| listener.tls.mode != ClientTlsMode::Off) {
         let kept = before.and_then(|before| {
-            let same = |other: &&Arc<_>| ***other == **listener;
+            let same = |other: &&Arc<Listener>| other.name == listener.name && other.tls == listener.tls;
             before.config.listeners.iter().find(same)?;
             before.certificates.get(&listener.name).cloned()
         });

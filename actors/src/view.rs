@@ -171,7 +171,7 @@ impl View {
     /// What an operator has changed since goes before what the file said.
     fn config_rows(&self) -> Vec<ConfigRow> {
         let config = self.directory.in_force(&self.doors.context().config);
-        config.in_force().into_iter().map(|(key, value)| ConfigRow { key, value }).collect()
+        config.in_force().into_iter().map(|row| ConfigRow { key: row.path, value: row.value }).collect()
     }
 
     fn memory_row(&self) -> MemoryRow {

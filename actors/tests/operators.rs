@@ -10,7 +10,8 @@ use client::stage::Stage;
 use client::{Client, Response, Who};
 use serde_json::Value as Json;
 use tds::value::Value;
-use tdsbouncer_config::{Config, Secret, hash_password};
+use tdsbouncer_actors::SUBJECTS;
+use tdsbouncer_config::{Bucket, Config, PoolMode, Secret, hash_password};
 use tdsbouncer_sim::{SimHandle, SimOptions, SimServer};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
@@ -42,6 +43,15 @@ async fn column(stage: &Stage, command: &str, name: &str) -> Vec<Json> {
 
 async fn waiting(stage: &Stage, clients: usize) {
     stage.until("they wait", |stage| stage.proxy.health().buckets[0].waiting == clients).await;
+}
+
+/// Ends the server and starts another in its place, with nothing of what was in it.
+async fn restart_server(stage: &mut Stage) {
+    let listen = stage.server.addr();
+    let elsewhere = SimServer::start(SimOptions::default()).unwrap();
+    let server = std::mem::replace(&mut stage.server, elsewhere);
+    tokio::task::spawn_blocking(|| server.shutdown()).await.unwrap();
+    stage.server = back_on(listen).await;
 }
 
 /// A server on the port of one that has just ended: the system may take a moment to give it back.
@@ -77,18 +87,75 @@ async fn a_restart_of_the_server_under_pause_is_only_a_delay() {
     assert_eq!(column(&stage, "SHOW WAITERS", "place").await, [1, 2]);
     assert_eq!(column(&stage, "SHOW WAITERS", "time_left").await, [Json::Null, Json::Null]);
 
-    let listen = stage.server.addr();
-    let elsewhere = SimServer::start(SimOptions::default()).unwrap();
-    let server = std::mem::replace(&mut stage.server, elsewhere);
-    tokio::task::spawn_blocking(|| server.shutdown()).await.unwrap();
-    stage.server = back_on(listen).await;
-
+    restart_server(&mut stage).await;
     assert_eq!(done(&stage, "RESUME").await, "resumed");
     assert_eq!(early.response().await.unwrap().number(), 1);
     assert_eq!(late.response().await.unwrap().number(), 2);
     assert_eq!(done(&stage, "RESUME b1").await, "was not paused");
     drop((early, late));
     stage.is_well().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_transaction_pooling_a_restart_under_pause_is_a_delay_and_keeps_every_sessions_settings() {
+    let mut stage = Stage::set(2, |bucket| bucket.pool_mode = PoolMode::Transaction, |_| {}).await;
+    let mut clients = Vec::new();
+    for number in 1..=6 {
+        let mut client = Client::connect(stage.address, &Who::default()).await;
+        assert!(client.batch(&format!("SET LOCK_TIMEOUT {number}")).await.errors.is_empty());
+        clients.push(client);
+    }
+    let mut busy = Client::connect(stage.address, &Who::default()).await;
+    assert!(busy.batch("BEGIN TRANSACTION; SELECT 1").await.errors.is_empty());
+    assert_eq!(done(&stage, "PAUSE b1").await, "paused");
+    // What is held is let go at its own end.
+    assert_eq!(busy.batch("SELECT 2").await.number(), 2);
+    assert_eq!(stage.server.stats().open, 1);
+    assert!(busy.batch("COMMIT").await.errors.is_empty());
+    stage.until("its connections are closed", |stage| stage.server.stats().open == 0).await;
+    for client in &mut clients {
+        client.send_batch("SELECT @@LOCK_TIMEOUT").await.unwrap();
+    }
+    busy.send_batch("SELECT @@TRANCOUNT").await.unwrap();
+    waiting(&stage, 7).await;
+
+    restart_server(&mut stage).await;
+    assert_eq!(done(&stage, "RESUME b1").await, "resumed");
+    for (number, client) in (1..).zip(&mut clients) {
+        assert_eq!(client.response().await.unwrap().number(), number);
+    }
+    assert_eq!(busy.response().await.unwrap().number(), 0);
+    assert!(stage.server.stats().peak <= 2, "{:?}", stage.server.stats());
+    drop((clients, busy));
+    stage.is_well().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_tells_new_sessions_what_procedures_leave_something() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("proxy.toml");
+    let source = file.clone();
+    let set = |bucket: &mut Bucket| bucket.pool_mode = PoolMode::Transaction;
+    let stage = Stage::set(2, set, |config| config.source = Some(source)).await;
+    let mut before = Client::connect(stage.address, &Who::default()).await;
+    before.batch("EXEC dbo.leaves_something").await;
+    let socket = stage.admin_socket();
+    let text = format!(
+        "[[listeners]]\naddress = \"127.0.0.1:0\"\ntls = {{ mode = \"off\" }}\n[[buckets]]\nname = \"b1\"\n\
+         host = \"127.0.0.1\"\nport = {}\ndatabases = [\"*\"]\ndefault = true\nmax_connections = 2\n\
+         self_test = false\nserver_tls = {{ mode = \"off\" }}\nholding_procedures = [\"leaves_something\"]\n\
+         [auth]\nfailed_login_delay = \"0s\"\n[admin]\nsocket = {socket:?}\n[health]\naddress = \"off\"\n\
+         [metrics]\naddress = \"off\"\n",
+        stage.server.addr().port(),
+    );
+    std::fs::write(&file, text).unwrap();
+    let answer = order(&stage, "RELOAD").await;
+    let key = "buckets.b1.holding_procedures";
+    assert_eq!(answer["rows"], serde_json::json!([[key, " -> leaves_something, for new sessions"]]));
+    assert_eq!(column(&stage, "SHOW HOLDS", "reasons").await, Vec::<Json>::new());
+    let mut after = Client::connect(stage.address, &Who::default()).await;
+    after.batch("EXEC dbo.leaves_something").await;
+    assert_eq!(column(&stage, "SHOW HOLDS", "reasons").await, ["listed_procedure"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -285,6 +352,44 @@ async fn the_console_gives_the_same_answers_as_result_sets() {
         assert!(matches!(uptime.rows[0][3], Value::BigInt(0..)), "{:?}", uptime.rows);
     }
     assert_eq!(stage.server.stats().logins, 0, "the console needs no server");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_command_is_given_at_the_console() {
+    let (stage, _folder) = with_console().await;
+    let mut console = Client::connect(stage.address, &operator("dba", "top")).await;
+    for (subject, _) in SUBJECTS {
+        let command = format!("SHOW {subject}");
+        let answer = console.batch(&command).await;
+        assert!(answer.errors.is_empty() && answer.dones.len() == 1, "{command}: {answer:?}");
+        let columns = order(&stage, &command).await["columns"].as_array().unwrap().len();
+        assert!(answer.rows.iter().all(|row| row.len() == columns), "{command}: {answer:?}");
+    }
+    for (command, expected) in [
+        ("PAUSE", "paused"),
+        ("RESUME b1", "resumed"),
+        ("DISABLE b1", "disabled"),
+        ("ENABLE", "enabled"),
+        ("RECONNECT", "replaced"),
+        ("DRAIN b1", "no new clients"),
+        ("ENABLE b1", "enabled"),
+        ("SET b1.max_connections = 7", "2 -> 7"),
+    ] {
+        let answer = console.batch(command).await;
+        assert!(texts(&answer, 1)[0].contains(expected), "{command}: {answer:?}");
+    }
+    for (command, why) in [
+        ("KILL SESSION 9999", "no such session: 9999"),
+        ("KILL SERVER s9999", "no such server connection: 9999"),
+        ("KILL TENANT nobody", "no session of tenant nobody"),
+        ("RELOAD", "not started from a configuration file"),
+        ("LOG-LEVEL debug", "cannot be changed"),
+    ] {
+        let answer = console.batch(command).await;
+        assert!(answer.error() == 50_000 && answer.errors[0].text.contains(why), "{command}: {answer:?}");
+    }
+    let answer = console.batch("SHUTDOWN").await;
+    assert!(texts(&answer, 1)[0].contains("drains and ends"), "{answer:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

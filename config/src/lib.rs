@@ -52,6 +52,7 @@ pub use check::{Machine, Nowhere, Outside};
 pub use config::{Config, Runtime};
 pub use coordinator::{Coordinator, Redis, RedisLogin, Topology};
 pub use duration::{parse as parse_duration, show as show_duration};
+pub use in_force::Setting;
 pub use limits::{Limits, Timeouts};
 pub use listener::{ClientTls, ClientTlsMode, Listener};
 pub use log::{Log, LogFormat};

@@ -159,14 +159,21 @@ fn version(text: &str) -> Option<[u8; 6]> {
     parts.next().is_none().then_some([major, minor, high, low, sub_high, sub_low])
 }
 
+/// The same as the file has it.
+pub(crate) fn show_version([major, minor, high, low, sub_high, sub_low]: [u8; 6]) -> String {
+    let (build, revision) = (u16::from_be_bytes([high, low]), u16::from_be_bytes([sub_high, sub_low]));
+    format!("{major}.{minor}.{build}.{revision}")
+}
+
 #[cfg(test)]
 mod tests {
-    use super::version;
+    use super::{show_version, version};
 
     #[test]
     fn a_version_is_written_as_prelogin_has_it() {
         assert_eq!(version("16.0.4135.4"), Some([16, 0, 0x10, 0x27, 0, 4]));
         assert_eq!(version("15.0.2000"), Some([15, 0, 0x07, 0xD0, 0, 0]));
+        assert_eq!(version("16.0.4135.4").map(show_version).as_deref(), Some("16.0.4135.4"));
         for text in ["", "16", "16.0", "16.0.99999", "256.0.1.1", "16.0.1.1.1", "16.0.x"] {
             assert_eq!(version(text), None, "{text}");
         }

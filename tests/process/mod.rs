@@ -32,17 +32,28 @@ impl Processes {
 
     /// The same with lines of `[admin]`, and with whole tables.
     pub fn with(limits: &str, admin: &str, tables: &str) -> Self {
-        Self::begin(limits, admin, tables, |_| {})
+        Self::begin(limits, admin, tables, str::to_owned, |_| {})
+    }
+
+    /// The same with another text of its configuration.
+    pub fn edited(edit: impl FnOnce(&str) -> String) -> Self {
+        Self::begin("", "", "", edit, |_| {})
     }
 
     /// With systemd's socket in its environment.
     pub fn notifying(socket: &Path) -> Self {
-        Self::begin("", "", "", |command| {
+        Self::begin("", "", "", str::to_owned, |command| {
             command.env("NOTIFY_SOCKET", socket);
         })
     }
 
-    fn begin(limits: &str, admin: &str, tables: &str, prepare: impl FnOnce(&mut Command)) -> Self {
+    fn begin(
+        limits: &str,
+        admin: &str,
+        tables: &str,
+        edit: impl FnOnce(&str) -> String,
+        prepare: impl FnOnce(&mut Command),
+    ) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let (sim, server) = start_sim();
         let proxy = free_address();
@@ -55,7 +66,7 @@ impl Processes {
              [health]\naddress = \"off\"\n[metrics]\naddress = \"off\"\n{tables}\n",
             server.port(),
         );
-        fs::write(&file, text).expect("a file of ours");
+        fs::write(&file, edit(&text)).expect("a file of ours");
         let mut command = program();
         command.arg("run").arg("--config").arg(&file).env_remove("NOTIFY_SOCKET");
         prepare(&mut command);

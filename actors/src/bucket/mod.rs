@@ -75,7 +75,7 @@ pub(crate) struct BucketShared {
     pub(crate) standing: Standing,
     pub(crate) coordinator: CoordinatorHandle,
     /// What is known of procedures by their names.
-    pub(crate) procedures: Arc<Procedures>,
+    pub(crate) procedures: ArcSwap<Procedures>,
     /// What the server does where pooling depends on it; none before the first connection.
     pub(crate) traits: ArcSwapOption<ServerTraits>,
     pub(crate) self_tests: SelfTests,
@@ -134,7 +134,7 @@ pub(crate) struct BucketParts {
 
 impl BucketHandle {
     pub(crate) fn new(parts: BucketParts) -> Self {
-        let procedures = Arc::new(procedures_of(&parts.settings));
+        let procedures = ArcSwap::from_pointee(procedures_of(&parts.settings));
         let assumed = (!parts.settings.self_test).then(|| Arc::new(ServerTraits::sql_server()));
         Self(Arc::new(BucketShared {
             traits: ArcSwapOption::new(assumed),
@@ -179,6 +179,7 @@ impl BucketHandle {
             || before.port != settings.port
             || before.server_tls != settings.server_tls
             || before.keepalive != settings.keepalive;
+        self.0.procedures.store(Arc::new(procedures_of(&settings)));
         if !settings.self_test {
             self.0.traits.store(Some(Arc::new(ServerTraits::sql_server())));
         }

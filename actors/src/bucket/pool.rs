@@ -190,7 +190,7 @@ impl<K: Clone + Eq + Hash + OfTenant, C: Charged, W> Pool<K, C, W> {
         self.next_number += 1;
         let ticket = (since, number);
         self.deadlines.insert((deadline, number), ticket);
-        self.turns.join(key.tenant(), key.tenant().weight, ticket);
+        self.turns.join(key.tenant(), key.tenant().weight(), ticket);
         self.waiters.insert(ticket, Waiter { key, want, deadline, token });
         ticket
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tds::login7::Login7;
@@ -13,7 +13,7 @@ use tdsbouncer_config::{Bucket, TenantBy};
 pub(crate) struct Tenant {
     name: Box<str>,
     /// How many turns it gets for one of the others.
-    pub(crate) weight: u32,
+    weight: AtomicU32,
     clients: AtomicUsize,
     leases: AtomicUsize,
 }
@@ -49,10 +49,15 @@ impl TenantRef {
     pub(crate) fn new(name: &str, weight: u32) -> Self {
         Self(Arc::new(Tenant {
             name: name.into(),
-            weight,
+            weight: AtomicU32::new(weight),
             clients: AtomicUsize::new(0),
             leases: AtomicUsize::new(0),
         }))
+    }
+
+    /// How many turns it gets for one of the others.
+    pub(crate) fn weight(&self) -> u32 {
+        self.weight.load(Ordering::Relaxed)
     }
 
     /// What it leases now.
@@ -131,6 +136,8 @@ impl Tenants {
         };
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(tenant) = known.by_name.get(name.as_str()).and_then(Weak::upgrade) {
+            // A reload may have given it another.
+            tenant.weight.store(bucket.tenants.weight(&name), Ordering::Relaxed);
             return TenantRef(tenant);
         }
         if known.by_name.len() >= known.sweep_at.max(FEW) {

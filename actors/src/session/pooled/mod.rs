@@ -77,7 +77,7 @@ pub(super) struct Pooled<'a> {
 
 impl<'a> Pooled<'a> {
     pub(super) fn new(session: &'a Session<'a>) -> Self {
-        let procedures = Arc::clone(&session.login.bucket.shared().procedures);
+        let procedures = session.login.bucket.shared().procedures.load_full();
         Self { session, procedures, reader: None, scratch: Vec::new(), lease: None, check: None }
     }
 
