@@ -69,7 +69,7 @@ impl ResponseEditor {
         }
     }
 
-    /// Puts tokens before everything else of the response that comes next.
+    /// Puts tokens before everything else of the response that is passed on next; others may be swallowed before.
     pub fn insert_front(&mut self, tokens: &[u8]) {
         debug_assert_eq!(self.scanner.offset(), 0, "a response has begun");
         self.carry.extend_from_slice(tokens);
@@ -129,7 +129,10 @@ impl ResponseEditor {
             });
             input.advance(len);
             if header.ends_message() {
-                return Ok(self.ended());
+                let front = std::mem::take(&mut self.carry);
+                let passed = self.ended();
+                self.carry = front;
+                return Ok(passed);
             }
         }
         Ok(Passed::More)
@@ -311,6 +314,17 @@ mod tests {
         assert_eq!(editor.swallow(&mut input, |_| ()), Ok(Passed::Ended));
         assert_eq!(input, bytes);
         editor.insert_front(&reset_done());
+        assert_eq!(editor.pass(&mut input, &mut out, |_| Edit::Keep), Ok(Passed::Ended));
+        assert_eq!(payload_of(out), [reset_done(), done(1)].concat());
+    }
+
+    #[test]
+    fn what_is_put_in_front_waits_until_something_passes() {
+        let bytes = packets(&done(1), LIMIT);
+        let mut input = BytesMut::from(&[&bytes[..], &bytes[..]].concat()[..]);
+        let (mut editor, mut out) = (ResponseEditor::new(TdsVersion::V7_4, LIMIT, LIMIT), BytesMut::new());
+        editor.insert_front(&reset_done());
+        assert_eq!(editor.swallow(&mut input, |_| ()), Ok(Passed::Ended));
         assert_eq!(editor.pass(&mut input, &mut out, |_| Edit::Keep), Ok(Passed::Ended));
         assert_eq!(payload_of(out), [reset_done(), done(1)].concat());
     }
