@@ -456,7 +456,10 @@ impl Statements {
         match keyword {
             "alter" => self.expect = Expect::Create { alter: true },
             "begin" => self.expect = Expect::Begin(self.runs),
-            "bulk" if self.previous == "insert" => self.begins(Hold::BulkLoad, "", out),
+            "bulk" if self.previous == "insert" => {
+                self.values.not_surely_identity();
+                self.begins(Hold::BulkLoad, "", out);
+            }
             "case" if !self.blocks.open_case() => self.unsure("blocks too deep", out),
             "commit" => self.ends(Hold::Transaction, "", out),
             "create" => self.expect = Expect::Create { alter: false },

@@ -355,6 +355,19 @@ fn what_a_called_text_does_to_its_own_state_ends_with_it() {
 }
 
 #[test]
+fn a_load_that_is_announced_has_set_no_identity() {
+    for (text, sets) in [
+        ("insert t values (1)", true),
+        ("select a into #t from t", true),
+        ("insert bulk t (i int)", false),
+        ("merge t using u on 1 = 1 when matched then delete;", false),
+        ("if 1 = 1 insert t values (1)", false),
+    ] {
+        assert_eq!(scan(text).1.sets_identity, sets, "{text}");
+    }
+}
+
+#[test]
 fn the_verdict_says_what_the_next_batch_may_read() {
     assert!(scan("insert t values (1)").1.leaves_identity);
     assert!(scan("insert t values (1)").1.leaves_row_count);

@@ -48,6 +48,12 @@ impl Values {
         self.pending.identity = true;
     }
 
+    /// INSERT BULK only announces rows, which may fail.
+    pub(super) fn not_surely_identity(&mut self) {
+        self.pending.identity = false;
+        self.pending.maybe_identity = true;
+    }
+
     pub(super) fn end_statement(&mut self) {
         let sets = std::mem::take(&mut self.pending);
         let surely = !self.runs.maybe;
