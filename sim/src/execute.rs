@@ -21,15 +21,23 @@ use crate::server::Shared;
 /// A request that has been read.
 pub(crate) enum Request {
     Batch(String),
-    Calls(Vec<(Procedure, Vec<Param>)>),
+    Calls(Vec<Call>),
     Transaction(TransactionRequest),
+}
+
+/// One call of an RPC message.
+pub(crate) struct Call {
+    procedure: Procedure,
+    params: Vec<Param>,
+    /// The NoExecFlag stands behind it: it is answered with an error, and not executed ([MS-TDS] 2.2.6.6).
+    skipped: bool,
 }
 
 impl Request {
     /// Whether it is a call of sp_cursorfetch.
     pub(crate) fn fetches(&self) -> bool {
         match self {
-            Self::Calls(calls) => calls.iter().any(|(name, _)| match name {
+            Self::Calls(calls) => calls.iter().any(|call| match &call.procedure {
                 Procedure::Id(id) => *id == tds::rpc::ProcId::CURSOR_FETCH.0,
                 Procedure::Name(name) => name.eq_ignore_ascii_case("sp_cursorfetch"),
             }),
@@ -51,10 +59,7 @@ pub(crate) fn read(
             Ok((batch.headers, Request::Batch(batch.text)))
         }
         PacketType::RPC => match RpcRequest::read(&message.payload, dialect) {
-            Ok(rpc) => {
-                let calls = rpc.calls.into_iter().filter(|call| call.separator != Some(Separator::NoExec));
-                Ok((rpc.headers, Request::Calls(calls.map(call).collect())))
-            }
+            Ok(rpc) => Ok((rpc.headers, Request::Calls(rpc.calls.into_iter().map(call).collect()))),
             Err(_) if lenient && message.ignored => Ok((None, Request::Calls(Vec::new()))),
             Err(malformed) => Err(malformed),
         },
@@ -65,7 +70,7 @@ pub(crate) fn read(
     }
 }
 
-fn call(call: tds::rpc::Call) -> (Procedure, Vec<Param>) {
+fn call(call: tds::rpc::Call) -> Call {
     let procedure = match call.procedure {
         tds::rpc::Procedure::Id(id) => Procedure::Id(id.0),
         tds::rpc::Procedure::Name(name) => Procedure::Name(name),
@@ -77,7 +82,7 @@ fn call(call: tds::rpc::Call) -> (Procedure, Vec<Param>) {
         type_info: parameter.type_info,
         value: parameter.value,
     });
-    (procedure, params.collect())
+    Call { procedure, params: params.collect(), skipped: call.separator == Some(Separator::NoExec) }
 }
 
 /// A request must name the transaction it belongs to ([MS-TDS] 2.2.5.3.2).
@@ -155,8 +160,13 @@ pub(crate) fn run(
         Request::Calls(calls) => {
             let count = calls.len();
             let mut outcome = Outcome::Finished;
-            for (at, (procedure, params)) in calls.into_iter().enumerate() {
-                outcome = session.call(&procedure, params, at + 1 == count, response, cancel);
+            for (at, call) in calls.into_iter().enumerate() {
+                let last = at + 1 == count;
+                outcome = if call.skipped {
+                    session.skip_call(last, response, cancel)
+                } else {
+                    session.call(&call.procedure, call.params, last, response, cancel)
+                };
                 if outcome != Outcome::Finished {
                     break;
                 }

@@ -8,7 +8,7 @@ use super::datum::Datum;
 use super::emit::{Emit, Stop};
 use super::message_text::{SqlError, no_handle, no_procedure, undeclared, unsupported};
 use super::parse::{self, Body, Execute, Name, ParamDef, ProcedureRef};
-use super::prepared::Prepared;
+use super::prepared::{Prepared, What};
 use super::session::Session;
 use super::types::{MAX, SqlType};
 use super::wire_types::{self, OutColumn};
@@ -109,6 +109,13 @@ impl Session {
             }
             Ok(())
         })
+    }
+
+    /// Answers an RPC that is not to be executed: with an error, as if there were no such procedure. Which number
+    /// SQL Server gives it is not known.
+    pub fn skip_call(&mut self, last: bool, out: &mut dyn Output, cancel: &Cancel) -> Outcome {
+        let skipped = SqlError::new(50_502, 16, 1, "The call was not executed: its client asked for that.");
+        self.request(out, cancel, true, last, |_, _| Err(skipped.into()))
     }
 
     /// EXECUTE in a batch.
@@ -295,11 +302,30 @@ impl Session {
         Ok(Answer { status: self.error.min(0), outputs })
     }
 
-    fn prepare(&mut self, definitions: String, text: String, cursor: bool) -> i64 {
+    fn prepare(&mut self, what: What, cursor: bool) -> i64 {
         let handle = self.next_handle;
         self.next_handle += 1;
-        self.prepared.insert(handle, Prepared { definitions, text, cursor });
+        self.prepared.insert(handle, Prepared { what, cursor });
         handle
+    }
+
+    /// Runs the procedure of this name; `first` is the number of its first argument in the call.
+    fn execute_procedure(
+        &mut self,
+        name: &str,
+        args: &[Arg],
+        first: usize,
+        emit: &mut Emit<'_>,
+    ) -> Result<Answer, Stop> {
+        let parts = super::metadata::name_parts(name);
+        let target = Name {
+            name: parts[0].clone(),
+            schema: parts.get(1).cloned().unwrap_or_default(),
+            ..Name::default()
+        };
+        let mut answer = self.invoke(&target, args, emit)?;
+        answer.outputs.iter_mut().for_each(|output| output.0 += first);
+        Ok(answer)
     }
 
     /// COLMETADATA of what a statement would answer, if its first statement is a query that can be bound now.
@@ -354,7 +380,8 @@ impl Session {
             "sp_prepare" => {
                 let statement = text(2);
                 self.engine.parse(&statement)?;
-                let handle = self.prepare(text(1), statement.clone(), false);
+                let what = What::Text { text: statement.clone(), definitions: text(1) };
+                let handle = self.prepare(what, false);
                 if let Some(columns) = self.describe(&text(1), &statement) {
                     emit.columns(&columns)?;
                     emit.done(0xC1, Some(0), false)?;
@@ -366,7 +393,12 @@ impl Session {
                 let Some(prepared) = self.prepared.get(&handle).cloned() else {
                     return Err(no_handle(handle).into());
                 };
-                self.execute_text(&prepared.text, &prepared.definitions, &args[1..], 1, emit)?
+                match prepared.what {
+                    What::Text { text, definitions } => {
+                        self.execute_text(&text, &definitions, &args[1..], 1, emit)?
+                    }
+                    What::Procedure(name) => self.execute_procedure(&name, &args[1..], 1, emit)?,
+                }
             }
             "sp_prepexec" => {
                 if let Some(old) = args.first().and_then(Arg::int) {
@@ -374,23 +406,21 @@ impl Session {
                 }
                 let statement = text(2);
                 self.engine.parse(&statement)?;
-                let handle = self.prepare(text(1), statement.clone(), false);
+                let what = What::Text { text: statement.clone(), definitions: text(1) };
+                let handle = self.prepare(what, false);
                 let mut answer =
                     self.execute_text(&statement, &text(1), args.get(3..).unwrap_or_default(), 3, emit)?;
                 answer.outputs.insert(0, (0, SqlType::INT, Datum::Int(handle)));
                 answer
             }
             "sp_prepexecrpc" => {
-                let call = text(1);
-                let parts = super::metadata::name_parts(&call);
-                let target = Name {
-                    name: parts[0].clone(),
-                    schema: parts.get(1).cloned().unwrap_or_default(),
-                    ..Name::default()
-                };
-                let handle = self.prepare(String::new(), format!("EXEC {call}"), false);
-                let mut answer = self.invoke(&target, args.get(2..).unwrap_or_default(), emit)?;
-                answer.outputs.iter_mut().for_each(|o| o.0 += 2);
+                if let Some(old) = args.first().and_then(Arg::int) {
+                    self.prepared.remove(&old);
+                }
+                let name = text(1);
+                let handle = self.prepare(What::Procedure(name.clone()), false);
+                let rest = args.get(2..).unwrap_or_default();
+                let mut answer = self.execute_procedure(&name, rest, 2, emit)?;
                 answer.outputs.insert(0, (0, SqlType::INT, Datum::Int(handle)));
                 answer
             }
@@ -412,19 +442,21 @@ impl Session {
             "sp_cursorprepare" => {
                 let statement = text(2);
                 self.engine.parse(&statement)?;
-                let handle = self.prepare(text(1), statement, true);
+                let handle = self.prepare(What::Text { text: statement, definitions: text(1) }, true);
                 Answer { status: 0, outputs: vec![(0, SqlType::INT, Datum::Int(handle))] }
             }
             "sp_cursorexecute" => {
                 let handle = handle_at(0)?;
-                let Some(prepared) = self.prepared.get(&handle).filter(|p| p.cursor).cloned() else {
+                let prepared = self.prepared.get(&handle).filter(|prepared| prepared.cursor);
+                let Some(What::Text { text, definitions }) = prepared.map(|prepared| prepared.what.clone())
+                else {
                     return Err(no_handle(handle).into());
                 };
                 let mut answer = self.cursor_open(
                     args.get(1..).unwrap_or_default(),
                     0,
-                    &prepared.text,
-                    prepared.definitions,
+                    &text,
+                    definitions,
                     args.get(5..).unwrap_or_default(),
                     emit,
                 )?;
@@ -433,7 +465,8 @@ impl Session {
             }
             "sp_cursorprepexec" => {
                 let statement = text(3);
-                let handle = self.prepare(text(2), statement.clone(), true);
+                let what = What::Text { text: statement.clone(), definitions: text(2) };
+                let handle = self.prepare(what, true);
                 let mut answer = self.cursor_open(
                     args.get(1..).unwrap_or_default(),
                     0,

@@ -304,7 +304,7 @@ impl Session {
     pub(super) fn remember_temporary(&mut self, name: &str) {
         if name.starts_with("##") {
             self.global_temps.push(Name { name: name.to_string(), ..Name::default() });
-        } else if name.starts_with('#') && self.frames.len() > 1 {
+        } else if name.starts_with('#') && (self.frames.len() > 1 || self.frame().is_called) {
             self.frame().temporary.push(name.to_string());
         }
     }

@@ -275,6 +275,10 @@ impl Session {
         targets: &[usize],
         cells: Vec<Option<Datum>>,
     ) -> Result<Vec<Datum>, Stop> {
+        if object.identity_column().is_none() {
+            // "If the statement did not affect any tables with identity columns, @@IDENTITY returns NULL."
+            self.last_identity = None;
+        }
         let mut row = vec![Datum::Null; object.columns.len()];
         let mut given = vec![false; object.columns.len()];
         for (at, cell) in targets.iter().zip(cells) {

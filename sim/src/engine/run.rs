@@ -662,6 +662,7 @@ impl Session {
         let transactions = self.transaction.count;
         let line = self.line;
         self.enter_frame(procedure);
+        self.frame().is_called = true;
         for (name, ty, value) in &variables {
             self.declare(name, *ty, value.clone());
         }

@@ -69,6 +69,8 @@ pub(super) struct Frame {
     pub(super) id: u64,
     pub(super) variables: HashMap<String, Variable>,
     pub(super) scope_identity: Option<i64>,
+    /// A procedure's, or that of a text which is called like one: its temporary tables end with it.
+    pub(super) is_called: bool,
     /// The procedure's name, empty in a batch.
     pub(super) procedure: String,
     /// Temporary tables made here that end here.

@@ -460,6 +460,16 @@ fn set_inside_sp_executesql_ends_with_it() {
 }
 
 #[test]
+fn a_procedures_tables_end_with_it_also_when_it_is_called_by_rpc() {
+    let engine = engine();
+    let mut session = open(&engine);
+    says(&mut session, "CREATE PROCEDURE p AS CREATE TABLE #t (n int)");
+    let mut out = Transcript::default();
+    session.call(&Procedure::Name("p".to_owned()), Vec::new(), true, &mut out, &Cancel::new());
+    assert_eq!(says(&mut session, "SELECT n FROM #t"), "E208");
+}
+
+#[test]
 fn prepared_statements_live_until_unprepared() {
     let engine = engine();
     let mut session = open(&engine);
@@ -498,6 +508,12 @@ fn prepared_statements_live_until_unprepared() {
     call(&mut session, &mut out, 15, vec![int(Some(handle), false)]);
     call(&mut session, &mut out, 12, vec![int(Some(handle), false), int(Some(5), false)]);
     assert_eq!(out.parts, ["10", "E8179"]);
+    let mut out = Transcript::default();
+    session.batch("CREATE PROCEDURE doubled @a int AS SELECT @a * 2", &mut out, &Cancel::new());
+    call(&mut session, &mut out, 14, vec![int(None, true), text("doubled"), int(Some(6), false)]);
+    let Some(Value::Int(handle)) = out.returned.first().cloned() else { panic!("no handle") };
+    call(&mut session, &mut out, 12, vec![int(Some(handle), false), int(Some(7), false)]);
+    assert_eq!(out.parts, ["12", "14"]);
     let mut out = Transcript::default();
     call(
         &mut session,
