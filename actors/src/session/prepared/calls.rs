@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tds::rpc::{Followed, ParamFlags, RawParameter, RpcFollower, RpcReader};
+use tds::rpc::{Followed, ParamFlags, RawParameter, RpcFollower, RpcReader, Separator};
 use tds::type_info::TypeInfo;
 use tds::value::Value;
 use tds::{Dialect, Malformed};
@@ -170,6 +170,10 @@ impl Calls {
             while reader.next_parameter()?.is_some() {}
             if let Some(call) = self.calls.last_mut() {
                 call.end = reader.position() - usize::from(reader.separator().is_some());
+                if reader.separator() == Some(Separator::NoExec) {
+                    // The server answers it with an error and does nothing.
+                    call.deed = Deed::Nothing;
+                }
             }
         }
         Ok(())
