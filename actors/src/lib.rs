@@ -13,6 +13,7 @@ mod host;
 mod listener;
 mod memory;
 mod metrics;
+mod mutant;
 mod orders;
 mod panics;
 mod policy;

@@ -20,8 +20,18 @@ enum Writes {
     Permanent,
 }
 
+/// What scripts leave out, because the server that they run at does it too oddly to be compared.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Leaves {
+    /// Resets of the clients' own: what they leave, and how they are told of, shows directly; the proxy knows better.
+    pub resets: bool,
+    /// Requests that are broken off: they would go on for as long as they like.
+    pub breaks: bool,
+}
+
 pub struct Author {
     random: Random,
+    leaves: Leaves,
     client: usize,
     profile: Profile,
     steps: Vec<Step>,
@@ -31,16 +41,22 @@ pub struct Author {
     session: u32,
     next_slot: Slot,
     prepared: Vec<Slot>,
-    /// Handles of calls, which the stand-in does not execute again.
-    calls_prepared: Vec<Slot>,
     cursors: Vec<Slot>,
 }
 
 impl Author {
     /// A script of about `length` steps.
-    pub fn write(client: usize, profile: Profile, length: usize, random: &mut Random) -> Script {
+    pub fn write(
+        client: usize,
+        profile: Profile,
+        length: usize,
+        leaves: Leaves,
+        random: &mut Random,
+    ) -> Script {
+        let application = format!("differential {client}");
         let mut author = Self {
             random: random.fork(),
+            leaves,
             client,
             profile,
             steps: Vec::new(),
@@ -48,7 +64,6 @@ impl Author {
             session: 0,
             next_slot: 0,
             prepared: Vec::new(),
-            calls_prepared: Vec::new(),
             cursors: Vec::new(),
         };
         author.greet();
@@ -56,7 +71,7 @@ impl Author {
         while author.steps.len() < length {
             author.scene();
         }
-        Script { client, profile, seed: random.next(), steps: author.steps }
+        Script { client, profile, application, seed: random.next(), steps: author.steps }
     }
 
     fn scene(&mut self) {
@@ -69,8 +84,8 @@ impl Author {
             77..82 => self.change_context(),
             82..87 => self.read_previous(),
             87..90 => self.fail(),
-            90..94 => self.break_off(),
-            94..97 => self.reset(),
+            90..94 if !self.leaves.breaks => self.break_off(),
+            94..97 if !self.leaves.resets => self.reset(),
             97..98 => self.leave(),
             _ => self.settle(),
         }

@@ -3,7 +3,7 @@
 use tds::done::DoneStatus;
 
 use super::player::{Told, is_acknowledgement};
-use super::script::{Check, Script};
+use super::script::Check;
 use super::token::Token;
 
 /// The first step whose answers differ.
@@ -32,28 +32,21 @@ impl Count {
     }
 }
 
-/// Compares a client's two transcripts.
-pub fn compare(script: &Script, direct: &[Told], proxied: &[Told], count: &mut Count) -> Option<Difference> {
-    for (at, step) in script.steps.iter().enumerate() {
-        count.requests += 1;
-        let (Some(left), Some(right)) = (direct.get(at), proxied.get(at)) else {
-            return Some(difference(script, at, direct.get(at), proxied.get(at)));
-        };
-        let agree = match step.check {
-            Check::Equal => left == right || agree_that_it_is_over(left, right),
-            Check::UntilStopped => left == right || agree_until_stopped(left, right),
+impl Count {
+    /// Whether the two answers to a step agree.
+    pub fn agree(&mut self, check: Check, direct: &Told, proxied: &Told) -> bool {
+        self.requests += 1;
+        match check {
+            Check::Equal => direct == proxied || agree_that_it_is_over(direct, proxied),
+            Check::UntilStopped => direct == proxied || agree_until_stopped(direct, proxied),
             Check::OrValuesGone => {
-                count.reads_of_previous += 1;
-                let refused = says_values_gone(right);
-                count.refused_reads += usize::from(refused);
-                refused || left == right
+                self.reads_of_previous += 1;
+                let refused = says_values_gone(proxied);
+                self.refused_reads += usize::from(refused);
+                refused || direct == proxied
             }
-        };
-        if !agree {
-            return Some(difference(script, at, Some(left), Some(right)));
         }
     }
-    None
 }
 
 impl Difference {
@@ -62,37 +55,31 @@ impl Difference {
         self.direct.contains("number: 1205") || self.proxied.contains("number: 1205")
     }
 
-    /// A client whose connection failed where the script did not make it.
-    pub fn broken(script: &Script, runs: &[Result<Vec<Told>, String>]) -> Self {
-        let show = |at: usize| match runs.get(at) {
-            Some(Ok(told)) => format!("{} steps", told.len()),
-            Some(Err(error)) => error.clone(),
-            None => "nothing".to_owned(),
+    /// Of what came of step `at`; none from a run that panicked.
+    pub fn new(client: usize, at: usize, direct: Option<&Answered>, proxied: Option<&Answered>) -> Self {
+        // What both have before the difference says nothing.
+        let same = match (direct, proxied) {
+            (Some(Ok(Told::Said(left))), Some(Ok(Told::Said(right)))) => {
+                left.iter().flatten().zip(right.iter().flatten()).take_while(|(l, r)| l == r).count()
+            }
+            _ => 0,
         };
-        Self { client: script.client, at: 0, direct: show(0), proxied: show(1) }
+        let show = |told: Option<&Answered>| -> String {
+            let text = match told {
+                Some(Ok(Told::Said(said))) => {
+                    let rest: Vec<&Token> = said.iter().flatten().skip(same).collect();
+                    format!("{} messages, from token {same}: {rest:?}", said.len())
+                }
+                other => format!("{other:?}"),
+            };
+            text.chars().take(1500).collect()
+        };
+        Self { client, at, direct: show(direct), proxied: show(proxied) }
     }
 }
 
-fn difference(script: &Script, at: usize, direct: Option<&Told>, proxied: Option<&Told>) -> Difference {
-    // What both have before the difference says nothing.
-    let same = match (direct, proxied) {
-        (Some(Told::Said(left)), Some(Told::Said(right))) => {
-            left.iter().flatten().zip(right.iter().flatten()).take_while(|(l, r)| l == r).count()
-        }
-        _ => 0,
-    };
-    let show = |told: Option<&Told>| -> String {
-        let text = match told {
-            Some(Told::Said(said)) => {
-                let rest: Vec<&Token> = said.iter().flatten().skip(same).collect();
-                format!("{} messages, from token {same}: {rest:?}", said.len())
-            }
-            other => format!("{other:?}"),
-        };
-        text.chars().take(1500).collect()
-    };
-    Difference { client: script.client, at, direct: show(direct), proxied: show(proxied) }
-}
+/// What came of a step, or why nothing did.
+pub type Answered = Result<Told, String>;
 
 /// Both were stopped, each somewhere: the shorter one's rows are the longer one's first.
 fn agree_until_stopped(left: &Told, right: &Told) -> bool {

@@ -26,12 +26,21 @@ use std::fmt::Write;
 
 use compare::{Count, Difference};
 use random::Random;
-use round::{Plan, Round};
+use round::{Plan, Round, World};
 use tdsbouncer_config::PoolMode;
-use tdsbouncer_sim::{Fault, Leftover};
+use tdsbouncer_sim::{Fault, Leftover, ServerKind};
 
-const CLIENTS: usize = 16;
-const LENGTH: usize = 120;
+const LEFTOVERS: [Leftover; 9] = [
+    Leftover::Settings,
+    Leftover::Database,
+    Leftover::TemporaryTables,
+    Leftover::Cursors,
+    Leftover::Prepared,
+    Leftover::ContextInfo,
+    Leftover::SessionContext,
+    Leftover::Impersonation,
+    Leftover::IdentityInsert,
+];
 
 /// What a plain `cargo test` runs.
 const REQUESTS: usize = 20_000;
@@ -59,55 +68,106 @@ async fn rounds(mode: PoolMode, wanted: usize) {
     while total.requests < wanted {
         // One round alone: the seed that a failure prints.
         let seed = from_environment("ROUND", seeds.next());
-        let plan = Plan { seed, mode, clients: CLIENTS, length: LENGTH, fault: None };
-        match plan.round().run().await {
-            Ok(count) => total.add(count),
-            Err(difference) => {
-                eprintln!("{}", report(&plan, &plan.round(), &difference));
-                let (round, difference) = shrink::shrink(plan.round(), *difference).await;
-                panic!("shrunk to:\n{}", report(&plan, &round, &difference));
-            }
-        }
+        total.add(agrees(&Plan { clients: 16, ..Plan::new(seed, World::of(mode)) }).await);
     }
     println!("{mode:?}: {total:?}");
+}
+
+/// Runs one round; a difference is shrunk, told, and a failure.
+async fn agrees(plan: &Plan) -> Count {
+    match plan.round().run().await {
+        Ok(count) => count,
+        Err(difference) => {
+            eprintln!("{}", report(plan, &plan.round(), &difference));
+            let (round, difference) = shrink::shrink(plan.round(), *difference).await;
+            panic!("shrunk to:\n{}", report(plan, &round, &difference));
+        }
+    }
 }
 
 /// Rounds until the difference that a fault makes is seen.
 const ROUNDS_TO_FIND: usize = 12;
 
+/// Runs rounds until a difference is seen, as there must be one.
+async fn is_seen(what: &str, plan: Plan) {
+    let mut seeds = Random::new(SEED);
+    for round in 1..=ROUNDS_TO_FIND {
+        let plan = Plan { seed: seeds.next(), ..plan.clone() };
+        if let Err(difference) = plan.round().run().await {
+            println!("{what}: round {round}, request {} of client {}", difference.at, difference.client);
+            return;
+        }
+    }
+    panic!("{what} is not seen in {} requests", ROUNDS_TO_FIND * plan.clients * plan.length);
+}
+
 /// A reset that leaves something shows in somebody's answers: so the scripts look at all of it.
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_a_reset_leaves_is_seen() {
-    let mut seeds = Random::new(SEED);
-    for left in [
+    for left in LEFTOVERS {
+        let fault = Some(Fault::ResetLeaves(left));
+        is_seen(&format!("{left:?}"), Plan::new(0, World { fault, ..World::of(PoolMode::Session) })).await;
+    }
+}
+
+/// A rule of transaction pooling that is broken shows in somebody's answers: so the scripts need every rule.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_broken_rule_is_seen() {
+    for mutant in ["reset", "isolation", "settings", "hold", "descriptor", "handles", "previous_values"] {
+        let plan = Plan::new(0, World::of(PoolMode::Transaction));
+        is_seen(mutant, Plan { mutant: Some(mutant), ..plan }).await;
+    }
+}
+
+/// Whatever the server is and lacks, a proxy that has measured it makes up for it or pools less.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_kind_of_server_that_is_pooled_answers_as_a_direct_one() {
+    let kinds = [
+        ServerKind::Babelfish,
+        ServerKind::SqlServer2000,
+        ServerKind::SqlServer2008R2,
+        ServerKind::SqlServer2012,
+    ];
+    let faults = [
+        Fault::NoTransactionEnvChange,
+        Fault::NoImplicitEnvChange,
+        Fault::NoErrorRollbackEnvChange,
+        Fault::InnerEndsSignalled,
+        Fault::ResetNotAcknowledged,
+        Fault::ResetLeavesEverything,
+        Fault::ResetClearsIsolation,
+        Fault::ResetAcknowledgedLate,
+        Fault::ResetLosesInput,
+        Fault::RequestLosesInput,
+        Fault::SkipTransactionRefused,
+        Fault::EverythingRecoverable,
+        Fault::NoSessionState,
+        Fault::AttentionLate,
+        Fault::AttentionInResponse,
+    ];
+    let measured = World { is_measured: true, ..World::of(PoolMode::Transaction) };
+    let kinds = kinds.into_iter().map(|kind| World { kind, ..measured.clone() });
+    // Of what is left by a reset, the proxy asks for these.
+    let left = [
         Leftover::Settings,
-        Leftover::Database,
         Leftover::TemporaryTables,
-        Leftover::Cursors,
         Leftover::Prepared,
         Leftover::ContextInfo,
         Leftover::SessionContext,
-        Leftover::Impersonation,
         Leftover::IdentityInsert,
-    ] {
-        let mut rounds = 0;
-        let seen = loop {
-            let fault = Some(Fault::ResetLeaves(left));
-            let plan =
-                Plan { seed: seeds.next(), mode: PoolMode::Session, clients: 8, length: LENGTH, fault };
-            rounds += 1;
-            let seen = plan.round().run().await.is_err();
-            if seen || rounds == ROUNDS_TO_FIND {
-                break seen;
-            }
-        };
-        assert!(seen, "{left:?} is not seen in {rounds} rounds");
-        println!("{left:?}: round {rounds}");
+    ];
+    let faults = faults.into_iter().chain(left.map(Fault::ResetLeaves));
+    let faults = faults.map(|fault| World { fault: Some(fault), ..measured.clone() });
+    let mut seeds = Random::new(from_environment("SEED", SEED));
+    for world in kinds.chain(faults) {
+        let seed = from_environment("ROUND", seeds.next());
+        let plan = Plan { length: 60, ..Plan::new(seed, world) };
+        println!("{:?} {:?}: {:?}", plan.world.kind, plan.world.fault, agrees(&plan).await);
     }
 }
 
 fn report(plan: &Plan, round: &Round, difference: &Difference) -> String {
-    let mut out = format!("ROUND={} {:?}, {} connections\n", plan.seed, plan.mode, round.connections);
+    let mut out = format!("ROUND={} {:?}, {} connections\n", plan.seed, plan.world, round.connections);
     for script in &round.scripts {
         let failing = script.client == difference.client;
         if !failing && round.scripts.len() > 4 {

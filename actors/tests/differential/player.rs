@@ -10,6 +10,7 @@ use tds::env_change::EnvChange;
 use tds::packet::{PacketType, Status};
 use tds::server_message::ServerMessage;
 use tds::value::Value;
+use tokio::sync::mpsc::UnboundedSender;
 
 use super::line::Line;
 use super::random::Random;
@@ -68,19 +69,24 @@ impl<'a> Player<'a> {
         }
     }
 
-    /// Plays all steps; the answers of each.
-    pub async fn play(mut self) -> io::Result<Vec<Told>> {
-        let mut told = Vec::with_capacity(self.script.steps.len());
-        self.join().await?;
-        for step in &self.script.steps {
-            told.push(self.step(step).await?);
+    /// Plays all steps and tells what came of each, or of what failed.
+    pub async fn play(mut self, tell: UnboundedSender<Result<Told, String>>) {
+        if let Err(error) = self.join().await {
+            let _nobody_compares = tell.send(Err(error.to_string()));
+            return;
         }
-        Ok(told)
+        for step in &self.script.steps {
+            let told = self.step(step).await.map_err(|error| error.to_string());
+            let failed = told.is_err();
+            if tell.send(told).is_err() || failed {
+                return;
+            }
+        }
     }
 
     async fn join(&mut self) -> io::Result<Told> {
         let profile = self.script.profile;
-        let login = profile.login(self.script.client, &mut self.random);
+        let login = profile.login(self.script.client, &self.script.application, &mut self.random);
         let mut tries = 0;
         let line = loop {
             match Line::connect(self.address, &login, profile.without_prelogin).await {

@@ -118,8 +118,8 @@ impl Profile {
         self.version.is_7_2_or_later()
     }
 
-    /// The LOGIN7 of client `id`.
-    pub fn login(self, id: usize, random: &mut Random) -> Login7 {
+    /// The LOGIN7 of client `id`, whose program has this name.
+    pub fn login(self, id: usize, application: &str, random: &mut Random) -> Login7 {
         let mut features: Vec<Feature> = self
             .features
             .iter()
@@ -138,7 +138,7 @@ impl Profile {
             host_name: format!("host{id}"),
             user_name: "sa".to_owned(),
             password: Password::new("Sim-passw0rd"),
-            app_name: format!("differential {id}"),
+            app_name: application.to_owned(),
             server_name: "server".to_owned(),
             interface_name: self.name.to_owned(),
             database: "shop".to_owned(),

@@ -8,7 +8,7 @@ use tds::done::{Done, DoneKind, DoneStatus};
 use tds::packet::PacketType;
 use tds::request::{AllHeaders, SqlBatch, TransactionRequest};
 use tds::row;
-use tds::rpc::{Call, CallOptions, Parameter, ProcId, Procedure, RpcRequest};
+use tds::rpc::{Call, CallOptions, Parameter, ProcId, Procedure, RpcRequest, Separator};
 use tds::type_info::{Collation, TypeInfo};
 use tds::value::Value;
 
@@ -32,6 +32,8 @@ pub struct Invocation {
     pub args: Vec<Arg>,
     /// The handle that its first output parameter brings.
     pub yields: Option<Slot>,
+    /// Behind it stands NoExecFlag: it must not run.
+    pub skipped: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -90,11 +92,11 @@ impl Arg {
 
 impl Invocation {
     pub fn id(id: ProcId, args: Vec<Arg>) -> Self {
-        Self { procedure: Called::Id(id), args, yields: None }
+        Self { procedure: Called::Id(id), args, yields: None, skipped: false }
     }
 
     pub fn name(name: impl Into<String>, args: Vec<Arg>) -> Self {
-        Self { procedure: Called::Name(name.into()), args, yields: None }
+        Self { procedure: Called::Name(name.into()), args, yields: None, skipped: false }
     }
 
     pub fn yields(self, slot: Slot) -> Self {
@@ -111,7 +113,7 @@ impl Invocation {
             options: CallOptions::default(),
             enclave: tds::request::EnclavePackage::default(),
             parameters: self.args.iter().map(|arg| arg.parameter(handle)).collect(),
-            separator: None,
+            separator: self.skipped.then_some(Separator::NoExec),
         }
     }
 }
@@ -142,7 +144,9 @@ impl Ask {
     pub fn ends(&self) -> Vec<Slot> {
         let Self::Rpc(calls) = self else { return Vec::new() };
         let ending = [ProcId::UNPREPARE, ProcId::CURSOR_CLOSE, ProcId::CURSOR_UNPREPARE, ProcId::PREP_EXEC];
-        let ends = |call: &&Invocation| matches!(call.procedure, Called::Id(id) if ending.contains(&id));
+        let ends = |call: &&Invocation| {
+            !call.skipped && matches!(call.procedure, Called::Id(id) if ending.contains(&id))
+        };
         calls.iter().filter(ends).filter_map(|call| call.args.first().and_then(Arg::handle)).collect()
     }
 

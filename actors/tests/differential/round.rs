@@ -1,12 +1,16 @@
 //! One round: scripts of several clients, each run at a server directly and, at another, through the proxy.
 
-use tdsbouncer_config::PoolMode;
-use tdsbouncer_sim::{Fault, SimHandle, SimOptions, SimServer};
+use std::net::SocketAddr;
 
-use super::author::Author;
+use tdsbouncer_config::PoolMode;
+use tdsbouncer_sim::{Fault, ServerKind, SimHandle, SimOptions, SimServer};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::author::{Author, Leaves};
 use super::client::stage::Stage;
-use super::compare::{Count, Difference, compare};
-use super::player::{Player, Told};
+use super::compare::{Answered, Count, Difference};
+use super::player::Player;
 use super::profile::{PROFILES, Profile};
 use super::random::Random;
 use super::script::Script;
@@ -15,23 +19,66 @@ use super::script::Script;
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub seed: u64,
-    pub mode: PoolMode,
+    pub world: World,
     pub clients: usize,
     /// Steps of each client.
     pub length: usize,
-    /// What is wrong with the server behind the proxy, and must be found.
+    /// The rule that the proxy breaks, as actors/src/mutant.rs calls it: it must be found.
+    pub mutant: Option<&'static str>,
+}
+
+/// What the scripts run at.
+#[derive(Clone, Debug)]
+pub struct World {
+    pub mode: PoolMode,
+    pub kind: ServerKind,
+    /// What is wrong with the server behind the proxy.
     pub fault: Option<Fault>,
+    /// The same is wrong with the other one: the proxy has to find it out and to live with it.
+    pub is_measured: bool,
 }
 
 /// What a plan makes of its seed.
 pub struct Round {
-    pub mode: PoolMode,
+    pub world: World,
     pub connections: u32,
-    pub fault: Option<Fault>,
     pub scripts: Vec<Script>,
 }
 
+impl World {
+    pub fn of(mode: PoolMode) -> Self {
+        Self { mode, kind: ServerKind::SqlServer2022, fault: None, is_measured: false }
+    }
+
+    fn leaves(&self) -> Leaves {
+        let is_babelfish = self.kind == ServerKind::Babelfish;
+        let resets = match &self.fault {
+            Some(Fault::ResetLeaves(_)) => self.is_measured,
+            Some(
+                Fault::ResetLeavesEverything
+                | Fault::ResetClearsIsolation
+                | Fault::ResetAcknowledgedLate
+                | Fault::SkipTransactionRefused,
+            ) => true,
+            _ => is_babelfish,
+        };
+        let breaks = matches!(&self.fault, Some(Fault::AttentionLate | Fault::RequestLosesInput));
+        Leaves { resets, breaks: breaks || is_babelfish }
+    }
+
+    fn server(&self, fault: Option<&Fault>) -> SimHandle {
+        let databases = vec!["shop".to_owned(), "depot".to_owned()];
+        let faults = fault.into_iter().cloned().collect();
+        let options = SimOptions { kind: self.kind, databases, faults, ..SimOptions::default() };
+        SimServer::start(options).expect("the stand-in starts")
+    }
+}
+
 impl Plan {
+    pub fn new(seed: u64, world: World) -> Self {
+        Self { seed, world, clients: 8, length: 120, mutant: None }
+    }
+
     pub fn round(&self) -> Round {
         let mut random = Random::new(self.seed);
         // Few kinds of login, so that clients share connections and the sub-pools compete for them.
@@ -39,63 +86,69 @@ impl Plan {
         random.shuffle(&mut profiles);
         profiles.truncate(1 + usize::try_from(random.below(3)).unwrap_or(0));
         let connections = 2 + u32::try_from(random.below(4)).unwrap_or(0);
-        let scripts = (0..self.clients)
+        let mut scripts: Vec<Script> = (0..self.clients)
             .map(|client| {
                 let profile = *random.pick(&profiles);
-                Author::write(client, profile, self.length, &mut random)
+                Author::write(client, profile, self.length, self.world.leaves(), &mut random)
             })
             .collect();
-        Round { mode: self.mode, connections, fault: self.fault.clone(), scripts }
+        if let Some(mutant) = self.mutant {
+            scripts.iter_mut().for_each(|script| script.application = format!("mutant:{mutant}"));
+        }
+        Round { world: self.world.clone(), connections, scripts }
     }
 }
 
 impl Round {
-    /// Runs everything at once; the difference, if there is one.
+    /// Runs everything at once; the first difference that is seen, if there is one.
     pub async fn run(&self) -> Result<Count, Box<Difference>> {
-        let direct = server(None);
+        let world = &self.world;
+        let direct = world.server(world.fault.as_ref().filter(|_| world.is_measured));
         // Shorter than the client's, so that it is the proxy who tells of a wait without end.
         let patience = std::time::Duration::from_secs(170);
         let stage = Stage::on(
-            server(self.fault.clone()),
+            world.server(world.fault.as_ref()),
             self.connections,
             |bucket| {
-                bucket.pool_mode = self.mode;
+                bucket.pool_mode = world.mode;
+                bucket.self_test = world.is_measured;
                 bucket.acquire_timeout = patience;
             },
             |_| {},
         )
         .await;
-        let mut runs = Vec::new();
+        let mut clients = JoinSet::new();
         for script in &self.scripts {
-            for address in [direct.addr(), stage.address] {
-                let script = script.clone();
-                runs.push(tokio::spawn(async move { Player::new(&script, address).play().await }));
-            }
-        }
-        let mut told: Vec<Result<Vec<Told>, String>> = Vec::new();
-        for run in runs {
-            told.push(match run.await {
-                Ok(played) => played.map_err(|error| error.to_string()),
-                Err(panicked) => Err(panicked.to_string()),
-            });
+            clients.spawn(examine(script.clone(), [direct.addr(), stage.address]));
         }
         let mut count = Count::default();
-        for (script, answers) in self.scripts.iter().zip(told.chunks(2)) {
-            match answers {
-                [Ok(direct), Ok(proxied)] => match compare(script, direct, proxied, &mut count) {
-                    None => {}
-                    Some(difference) => return Err(Box::new(difference)),
-                },
-                broken => return Err(Box::new(Difference::broken(script, broken))),
-            }
+        while let Some(examined) = clients.join_next().await {
+            count.add(examined.expect("to compare does not panic")?);
         }
         stage.until_everybody_left().await;
         Ok(count)
     }
 }
 
-fn server(fault: Option<Fault>) -> SimHandle {
-    let databases = vec!["shop".to_owned(), "depot".to_owned()];
-    let options = SimOptions { databases, faults: fault.into_iter().collect(), ..SimOptions::default() };
-    SimServer::start(options).expect("the stand-in starts")
+/// Runs a client's script at both addresses, each at its own pace, and compares step by step.
+async fn examine(script: Script, addresses: [SocketAddr; 2]) -> Result<Count, Box<Difference>> {
+    let mut runs = JoinSet::new();
+    let [mut direct, mut proxied] = addresses.map(|address| {
+        let (tell, told) = mpsc::unbounded_channel::<Answered>();
+        let script = script.clone();
+        runs.spawn(async move { Player::new(&script, address).play(tell).await });
+        told
+    });
+    let mut count = Count::default();
+    for (at, step) in script.steps.iter().enumerate() {
+        let (left, right) = (direct.recv().await, proxied.recv().await);
+        let agree = match (&left, &right) {
+            (Some(Ok(left)), Some(Ok(right))) => count.agree(step.check, left, right),
+            _ => false,
+        };
+        if !agree {
+            return Err(Box::new(Difference::new(script.client, at, left.as_ref(), right.as_ref())));
+        }
+    }
+    Ok(count)
 }

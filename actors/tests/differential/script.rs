@@ -12,6 +12,7 @@ use super::request::Ask;
 pub struct Script {
     pub client: usize,
     pub profile: Profile,
+    pub application: String,
     /// Of the logins' choices.
     pub seed: u64,
     pub steps: Vec<Step>,

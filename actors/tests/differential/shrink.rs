@@ -83,8 +83,7 @@ async fn smaller(
 }
 
 async fn fails(like: &Round, scripts: Vec<super::script::Script>) -> Option<(Round, Difference)> {
-    let fault = like.fault.clone();
-    let round = Round { mode: like.mode, connections: like.connections, fault, scripts };
+    let round = Round { world: like.world.clone(), connections: like.connections, scripts };
     for _ in 0..TRIES {
         // Without the steps that end transactions a script may run into the stand-in's own limits.
         if let Err(difference) = round.run().await

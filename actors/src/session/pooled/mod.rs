@@ -35,6 +35,7 @@ use crate::bucket::Lease;
 use crate::bucket::recall::RecallLevel;
 use crate::bucket::state::{ISOLATION, Wish as ConnWish};
 use crate::error::{Answer, SessionError};
+use crate::mutant::Mutant;
 use crate::telemetry::TraceContext;
 use crate::wire::IdleCheck;
 use asked::{Asked, RequestReader};
@@ -127,6 +128,7 @@ impl<'a> Pooled<'a> {
             // Nothing that was prepared outlives the reset that comes first.
             state.statements.clear();
         }
+        asked.handles.take_if(|_| self.is_asked_for(Mutant::Handles));
         asked.runs_prepared(&state.statements);
         if let Some(Err(too_many)) = asked.handles.as_ref().map(|handles| handles.fit(&state.statements)) {
             return self.refuse(io, &too_many.into()).await;
@@ -392,7 +394,7 @@ impl<'a> Pooled<'a> {
             self.refuse(io, &SessionError::HandlesByText).await?;
             return Ok(false);
         }
-        if !self.previous(io).contains(asked.reads_previous) {
+        if !self.previous(io).contains(asked.reads_previous) && !self.is_asked_for(Mutant::PreviousValues) {
             if !had_one {
                 self.give_back_untouched();
             }
@@ -565,7 +567,7 @@ impl<'a> Pooled<'a> {
         if let Some(level) = level.filter(|_| ran && begins_later) {
             Arc::make_mut(&mut state.settings).set(ISOLATION, level);
         }
-        let held = !state.is_free();
+        let held = !state.is_free() && !Mutant::Hold.is_asked_for(rules.application);
         if held || session.conn.checkpoint.is_held() {
             session.conn.checkpoint.hold(held);
             session.conn.show_holds(
@@ -646,7 +648,12 @@ impl<'a> Pooled<'a> {
             keep_process_id: settings.spid_reads == tdsbouncer_config::SpidReads::Hold,
             always_reset: settings.reset == tdsbouncer_config::ResetPolicy::Always,
             packet_size: self.session.login.packet_size,
+            application: &self.session.login.template.application,
         }
+    }
+
+    fn is_asked_for(&self, mutant: Mutant) -> bool {
+        mutant.is_asked_for(&self.session.login.template.application)
     }
 
     /// The connection is the session's no longer; what becomes of it is the caller's to say.

@@ -14,6 +14,7 @@ use super::transaction::Transaction;
 use super::turn::{Own, OwnKind};
 use crate::bucket::ServerConn;
 use crate::bucket::state::Preparation;
+use crate::mutant::Mutant;
 
 /// The requests to be sent. `continued`: the session used the connection last, and nobody since.
 /// `client_resets`: the client's request carries a reset that the server does.
@@ -29,6 +30,7 @@ pub(crate) fn requests(
     if !continued {
         let preparation = conn.state.prepare(&state.settings, client_resets, rules.always_reset);
         if let Preparation::Replay { reset, text, may_fail } = preparation {
+            let (reset, text) = spoilt(reset, text, rules);
             let status = if reset { Status::RESET_CONNECTION } else { Status::NORMAL };
             let kind = if reset { OwnKind::Reset } else { OwnKind::Replay };
             let mut payload = BytesMut::new();
@@ -74,6 +76,20 @@ pub(crate) fn can_answer_reset(state: &PooledState, conn: &ServerConn, continued
     }
     // The isolation level stays the session's own: on another connection it has to be set.
     continued || *conn.state.settings == state.settings.after_reset()
+}
+
+/// As the rules have it, in all but tests that break them.
+fn spoilt(reset: bool, text: String, rules: &Rules<'_>) -> (bool, String) {
+    let is_asked_for = |mutant: Mutant| mutant.is_asked_for(rules.application);
+    let isolation = |part: &&str| part.starts_with("SET TRANSACTION ISOLATION LEVEL");
+    let text = if is_asked_for(Mutant::Isolation) {
+        text.split(';').filter(|part| !isolation(part)).collect::<Vec<_>>().join(";")
+    } else if is_asked_for(Mutant::Settings) {
+        text.split(';').filter(isolation).collect()
+    } else {
+        text
+    };
+    (reset && !is_asked_for(Mutant::Reset), text)
 }
 
 fn begin_message(

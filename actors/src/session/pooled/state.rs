@@ -49,6 +49,8 @@ pub(crate) struct Rules<'a> {
     pub(crate) always_reset: bool,
     /// Of what the proxy itself sends, in bytes.
     pub(crate) packet_size: usize,
+    /// The client's program.
+    pub(crate) application: &'a str,
 }
 
 /// A statement that could not be remembered is on the connection.
@@ -204,8 +206,13 @@ impl PooledState {
 mod tests {
     use super::*;
 
-    const RULES: Rules<'_> =
-        Rules { home: "shop", keep_process_id: true, always_reset: false, packet_size: 4096 };
+    const RULES: Rules<'_> = Rules {
+        home: "shop",
+        keep_process_id: true,
+        always_reset: false,
+        packet_size: 4096,
+        application: "",
+    };
 
     struct Stage {
         state: PooledState,

@@ -31,6 +31,7 @@ use super::observer::{Observer, OwnReply, Reply};
 use super::transaction::{Descriptors, Transaction};
 use super::values::Values;
 use crate::bucket::recall::RecallLevel;
+use crate::mutant::Mutant;
 use crate::wire::Link;
 
 /// How often a turn that takes long looks for silence that lasts too long.
@@ -332,7 +333,8 @@ impl Turn<'_> {
         {
             *status &= !(Status::RESET_CONNECTION.0 | Status::RESET_CONNECTION_SKIP_TRAN.0);
         }
-        if let Some(at) = asked.descriptor_at {
+        let translated = !Mutant::Descriptor.is_asked_for(of.application);
+        if let Some(at) = asked.descriptor_at.filter(|_| translated) {
             let place = bytes.get_mut(HEADER_LEN + at..).and_then(<[u8]>::first_chunk_mut::<8>);
             if let Some(place) = place {
                 *place = transaction.to_server(u64::from_le_bytes(*place)).to_le_bytes();

@@ -46,6 +46,7 @@ impl Author {
         }
         let wait = self.moment();
         let during = match self.random.below(4) {
+            _ if self.leaves.breaks => None,
             0 => Some(Ask::Batch("WAITFOR DELAY '00:10:00'".to_owned())),
             1 => Some(Ask::Batch("SELECT payload FROM dbo.generate_rows(1000000, 100)".to_owned())),
             _ => None,

@@ -83,8 +83,7 @@ impl Author {
     fn any_handle(&mut self) -> Slot {
         if self.prepared.is_empty() || self.random.chance(5) {
             // Never prepared, or ended long ago.
-            let slot = Slot::try_from(self.number(u64::from(self.next_slot) + 1)).unwrap_or(0);
-            return if self.calls_prepared.contains(&slot) { 0 } else { slot };
+            return Slot::try_from(self.number(u64::from(self.next_slot) + 1)).unwrap_or(0);
         }
         let prepared = self.prepared.clone();
         self.pick(&prepared)
@@ -127,7 +126,7 @@ impl Author {
                 // One argument, as every handle that is executed later gets.
                 let args = vec![Arg::Null.out(), Arg::text(format!("s{id}")), Arg::Int(n)];
                 self.ask(Invocation::id(ProcId::PREP_EXEC_RPC, args).yields(slot));
-                self.calls_prepared.push(slot);
+                self.prepared.push(slot);
             }
             _ => self.batch(format!("EXEC q{id} {n}; SELECT @@DATEFIRST")),
         }
@@ -147,8 +146,18 @@ impl Author {
         if let (Some(slot), true) = (self.prepared.last().copied(), self.random.chance(40)) {
             self.may_write(Writes::Permanent);
             calls.push(Invocation::id(ProcId::EXECUTE, vec![Arg::Handle(slot), Arg::Int(3)]));
+            if self.random.chance(30) {
+                calls.push(Invocation::id(ProcId::UNPREPARE, vec![Arg::Handle(slot)]));
+            }
         }
-        self.step(Step::ask(Ask::Rpc(calls)));
+        if self.profile.is_7_2_or_later() && self.random.chance(25) {
+            let at = usize::try_from(self.random.below(calls.len() as u64)).unwrap_or(0);
+            calls[at].skipped = true;
+        }
+        let ask = Ask::Rpc(calls);
+        let ended = ask.ends();
+        self.prepared.retain(|slot| !ended.contains(slot));
+        self.step(Step::ask(ask));
     }
 
     fn text_cursor(&mut self) {

@@ -170,6 +170,8 @@ impl Author {
             "SELECT @@ERROR",
             "SELECT @@ROWCOUNT AS r, @@ERROR AS e",
             "SELECT ROWCOUNT_BIG()",
+            "SELECT @@IDENTITY",
+            "SELECT SCOPE_IDENTITY()",
         ]);
         self.step(Step::batch(text).checked(Check::OrValuesGone));
     }
