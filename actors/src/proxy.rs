@@ -323,7 +323,7 @@ fn bucket_health(bucket: &BucketHandle) -> BucketHealth {
         max_connections: bucket.settings().max_connections,
         quota: shared.slots.quota(),
         used: shared.slots.used(),
-        idle: shared.counts.idle.load(Ordering::Relaxed),
+        idle: shared.idle(),
         leased: shared.counts.leased.load(Ordering::Relaxed),
         waiting: shared.counts.waiting.load(Ordering::Relaxed),
         clients: bucket.clients(),

@@ -253,7 +253,7 @@ fn gauges(bucket: &BucketHandle) -> BucketGauges {
     BucketGauges {
         max_connections: bucket.settings().max_connections as usize,
         quota: shared.slots.quota() as usize,
-        idle: count(&shared.counts.idle),
+        idle: shared.idle(),
         leased: count(&shared.counts.leased),
         resetting: count(&shared.counts.resetting),
         opening: count(&shared.counts.opening),

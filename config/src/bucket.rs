@@ -91,6 +91,8 @@ pub struct Bucket {
     pub reset_timeout: Duration,
     /// Whether a connection is reset at every change of hands, or where something may be left on it.
     pub reset: ResetPolicy,
+    /// How long a connection that nobody needs stays with the session that used it last.
+    pub affinity: Duration,
     /// How long a session keeps its connection for values that its next request may read (@@IDENTITY and the like).
     pub linger: Duration,
     /// The longest that a client may do nothing in a transaction; then it is rolled back. None: for ever.
@@ -206,6 +208,7 @@ impl Bucket {
             login_timeout: from.login_timeout,
             reset_timeout: from.reset_timeout,
             reset: from.reset,
+            affinity: from.affinity,
             linger: from.linger,
             idle_in_transaction_timeout: from.idle_in_transaction_timeout,
             hold_timeout: from.hold_timeout,
@@ -265,6 +268,7 @@ impl Bucket {
         time("connect_timeout", from.connect_timeout, 10 * millisecond..=SECONDS(300));
         time("login_timeout", from.login_timeout, 10 * millisecond..=SECONDS(300));
         time("reset_timeout", from.reset_timeout, 10 * millisecond..=SECONDS(300));
+        time("affinity", from.affinity, Duration::ZERO..=SECONDS(60));
         time("linger", from.linger, Duration::ZERO..=SECONDS(60));
         for (key, limit) in [
             ("idle_in_transaction_timeout", from.idle_in_transaction_timeout),

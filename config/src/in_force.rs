@@ -169,6 +169,7 @@ fn of_bucket(bucket: &Bucket, rows: &mut Rows) {
     rows.add("login_timeout", duration::show(bucket.login_timeout));
     rows.add("reset_timeout", duration::show(bucket.reset_timeout));
     rows.add("reset", word(bucket.reset));
+    rows.add("affinity", duration::show(bucket.affinity));
     rows.add("linger", duration::show(bucket.linger));
     rows.add("idle_in_transaction_timeout", show(bucket.idle_in_transaction_timeout));
     rows.add("hold_timeout", show(bucket.hold_timeout));

@@ -135,6 +135,8 @@ pub struct Bucket {
     pub reset_timeout: Duration,
     pub reset: ResetPolicy,
     #[serde(with = "duration::plain")]
+    pub affinity: Duration,
+    #[serde(with = "duration::plain")]
     pub linger: Duration,
     #[serde(with = "duration::or_off")]
     pub idle_in_transaction_timeout: Option<Duration>,
@@ -179,6 +181,7 @@ impl Default for Bucket {
             login_timeout: 15 * SECOND,
             reset_timeout: 5 * SECOND,
             reset: ResetPolicy::WhenNeeded,
+            affinity: Duration::from_secs(1),
             linger: Duration::from_millis(5),
             idle_in_transaction_timeout: None,
             hold_timeout: None,

@@ -15,11 +15,12 @@ use tracing::{debug, info, warn};
 use super::dial::{DialError, Dialled};
 use super::errand;
 use super::key::{LoginTemplate, SubPool};
+use super::place::Places;
 use super::pool::{Action, Charged, Pool, Room, SubPoolCounts, Waiting, Want};
 use super::recall::{Recall, RecallLevel, RecallReason};
 use super::reset::{ResetError, reset};
 use super::self_test;
-use super::server_conn::{ServerConnId, Wear};
+use super::server_conn::{About, Place, ServerConnId, Wear};
 use super::slots::SlotPermit;
 use super::state::{ConnState, Wish};
 use super::{BucketHandle, Lease, ServerConn};
@@ -27,7 +28,6 @@ use crate::admin::{PoolRow, ServerRow, WaiterRow};
 use crate::error::AcquireError;
 use crate::panics;
 use crate::policy::BackOff;
-use crate::wire::IdleCheck;
 
 /// How often idle connections are looked at.
 const TICK: Duration = Duration::from_secs(1);
@@ -146,6 +146,8 @@ pub(crate) struct BucketState {
     errands: HashMap<ActorId, Errand>,
     /// What was lent and has not come home.
     lent: HashMap<ServerConnId, Lent>,
+    /// Where some of that rests.
+    places: Places<SubPool, Box<ServerConn>>,
     /// Slots lent without a connection of ours, while their user lives, oldest first.
     lent_slots: Vec<Weak<Recall>>,
     /// Lent connections are being asked for because the quota shrank.
@@ -161,11 +163,17 @@ pub(crate) struct BucketState {
 
 /// A connection that was lent, as the admin view shows it, and how it is asked back.
 struct Lent {
-    key: SubPool,
-    row: ServerRow,
+    about: About,
     recall: Arc<Recall>,
-    opened: Instant,
+    place: Arc<Place>,
     since: Instant,
+}
+
+impl Drop for Lent {
+    /// The bucket does not know of it any more: what rests is closed, what is used comes home.
+    fn drop(&mut self) {
+        drop(self.place.close());
+    }
 }
 
 enum Errand {
@@ -183,12 +191,14 @@ impl Actor for BucketActor {
         myself: ActorRef<BucketMsg>,
         args: BucketArgs,
     ) -> Result<BucketState, ActorProcessingErr> {
+        let places = Places::new(Arc::clone(&args.handle.shared().resting));
         Ok(BucketState {
             handle: args.handle,
             myself,
             pool: Pool::new(),
             errands: HashMap::new(),
             lent: HashMap::new(),
+            places,
             lent_slots: Vec::new(),
             recalling: false,
             spoke: None,
@@ -302,8 +312,13 @@ impl BucketState {
             return waiter.refuse(error);
         }
         let tenant = template.tenant.clone();
-        let ticket = self.pool.enqueue(SubPool(template), want, since, deadline, waiter);
+        let key = SubPool(template);
+        if want == Want::Borrow {
+            self.call_in(&key, |conn| waiter.distance(conn));
+        }
+        let ticket = self.pool.enqueue(key, want, since, deadline, waiter);
         self.carry_out_plan();
+        self.let_rest();
         let limit = self.handle.settings().queue_limit;
         let of_tenant = self.handle.settings().tenants.queue_limit.unwrap_or(usize::MAX);
         if self.pool.over_limit(limit).is_none() && self.pool.over_tenant_limit(&tenant, of_tenant).is_none()
@@ -347,11 +362,12 @@ impl BucketState {
         let standing = &handle.shared().standing;
         let paused = standing.paused().is_some();
         let all = paused || standing.is_retired();
+        self.call_in_all();
         drop(self.pool.retire(|conn, _| all || !standing.is_fresh(conn.opened)));
         for lent in self.lent.values() {
             if paused {
                 lent.recall.raise(RecallLevel::WhenClean, RecallReason::Paused);
-            } else if !standing.is_fresh(lent.opened) {
+            } else if !standing.is_fresh(lent.about.opened) {
                 lent.recall.raise(RecallLevel::WhenClean, RecallReason::Reconnect);
             }
         }
@@ -360,6 +376,10 @@ impl BucketState {
     /// An operator wants this connection closed, whatever runs on it.
     fn close(&mut self, id: u64) -> bool {
         if let Some(lent) = self.lent.get(&ServerConnId(id)) {
+            if let Some(conn) = lent.place.close() {
+                drop((self.lent.remove(&conn.id), conn));
+                return true;
+            }
             lent.recall.raise(RecallLevel::Now, RecallReason::Killed);
             return true;
         }
@@ -392,6 +412,7 @@ impl BucketState {
     fn proceed(&mut self) {
         self.expire();
         self.carry_out_plan();
+        self.let_rest();
         self.give_back_idle();
         self.set_alarm();
         self.publish();
@@ -441,7 +462,7 @@ impl BucketState {
                 now,
                 Waiter::is_gone,
                 |waiter, conn| waiter.distance(conn),
-                |conn| fresh(conn) && is_usable(conn, now),
+                |conn| fresh(conn) && conn.is_usable(now),
             );
             let mut again = false;
             for action in actions {
@@ -488,12 +509,12 @@ impl BucketState {
         conn.uses += 1;
         self.handle.shared().counts.leased.fetch_add(1, Ordering::Relaxed);
         self.handle.shared().metrics.leases.inc();
-        let key = SubPool(Arc::clone(&conn.template));
-        let row = conn.row(self.handle.name(), "leased");
-        let recall = Arc::clone(conn.recall());
-        self.lent.insert(conn.id, Lent { key, row, recall, opened: conn.opened, since: Instant::now() });
+        let (since, recall) = (Instant::now(), Arc::clone(conn.recall()));
+        let place = self.handle.shared().resting.place(SubPool(Arc::clone(&conn.template)));
+        let lent = Lent { about: conn.about(), recall, place: Arc::clone(&place), since };
+        self.lent.insert(conn.id, lent);
         // If the borrower is gone in this very moment, the lease comes home untouched as it is dropped.
-        drop(reply.send(Ok(Lease::new(conn, self.handle.clone()))));
+        drop(reply.send(Ok(Lease::new(conn, self.handle.clone(), place, since))));
     }
 
     fn take_slot(&self) -> Option<SlotPermit> {
@@ -539,7 +560,7 @@ impl BucketState {
                     }
                 }
                 let conn = self.with_expiry(dialled.conn);
-                self.put_idle(key.clone(), conn);
+                self.put_idle(key.clone(), conn, Instant::now());
             }
             Err(error) if self.is_paused() => {
                 shared.metrics.dial_failed(error.label());
@@ -624,11 +645,53 @@ impl BucketState {
         }
     }
 
-    fn take_back(&mut self, mut conn: Box<ServerConn>, wear: Wear) {
+    fn take_back(&mut self, conn: Box<ServerConn>, wear: Wear) {
         self.handle.shared().counts.leased.fetch_sub(1, Ordering::Relaxed);
-        if let Some(lent) = self.lent.remove(&conn.id) {
-            self.handle.shared().metrics.returned(lent.since.elapsed());
+        self.came_home(conn, wear, Instant::now());
+    }
+
+    /// A connection that rests and is near is taken from its session: a waiter is going to ask for one.
+    fn call_in(&mut self, key: &SubPool, distance: impl Fn(&ServerConn) -> u8) {
+        // One of the bucket's own does as well.
+        if self.pool.idle_in(key) == 0
+            && let Some((conn, since)) = self.places.take(key, |conn| distance(conn))
+        {
+            self.came_home(conn, Wear::Known, since);
         }
+    }
+
+    /// Takes everything that rests.
+    fn call_in_all(&mut self) {
+        self.call_in_since(Instant::now());
+    }
+
+    fn call_in_since(&mut self, before: Instant) {
+        for (_, conn, since) in self.places.take_since(before) {
+            self.came_home(conn, Wear::Known, since);
+        }
+    }
+
+    /// Says whether connections may rest with their sessions. Where somebody waits, or connections are to be closed or given
+    /// to others, they come home.
+    fn let_rest(&mut self) {
+        let settings = self.handle.settings();
+        let shared = self.handle.shared();
+        let allowed = self.pool.waiting() == 0
+            && !self.draining
+            && !settings.affinity.is_zero()
+            && settings.tenants.max_connections.is_none()
+            && !shared.slots.is_hungry()
+            && shared.slots.surplus().0 == 0
+            && !shared.standing.wants_connections_back()
+            && self_test::reset_is_complete(&self.handle);
+        if shared.resting.allow(allowed) && !allowed {
+            self.call_in_all();
+            self.carry_out_plan();
+        }
+    }
+
+    fn came_home(&mut self, mut conn: Box<ServerConn>, wear: Wear, since: Instant) {
+        self.lent.remove(&conn.id);
         conn.share = None;
         let recalled = conn.recall().level() > RecallLevel::None;
         let over_quota = self.handle.shared().slots.surplus().0 > 0;
@@ -648,7 +711,7 @@ impl BucketState {
             return;
         }
         if matches!(wear, Wear::Untouched | Wear::Known) {
-            return self.put_idle(key, conn);
+            return self.put_idle(key, conn, since);
         }
         self.pool.reset_began(key.clone(), Instant::now());
         let (myself, timeout) = (self.myself.clone(), self.handle.settings().reset_timeout);
@@ -668,6 +731,8 @@ impl BucketState {
     /// Less may be permitted than is open: closes idle connections first, then asks for lent ones; what is overdue is
     /// closed at once, what serves nobody first.
     fn shrink(&mut self) {
+        // What rests is as good as idle.
+        self.let_rest();
         let slots = Arc::clone(&self.handle.shared().slots);
         let (surplus, reason) = slots.surplus();
         let mut idle = self.pool.idle().min(surplus as usize);
@@ -755,22 +820,19 @@ impl BucketState {
         match outcome {
             Ok(()) if !self.draining && !self.is_paused() => {
                 conn.state = ConnState::default();
-                self.put_idle(key, conn);
+                self.put_idle(key, conn, Instant::now());
             }
             Ok(()) => {}
             Err(why) => warn!(bucket = %self.handle.name(), conn = %conn.id, %why, "discarded: not reset"),
         }
     }
 
-    fn put_idle(&mut self, key: SubPool, mut conn: Box<ServerConn>) {
-        if let Some(link) = conn.link() {
-            link.shrink();
-        }
+    fn put_idle(&mut self, key: SubPool, conn: Box<ServerConn>, since: Instant) {
         if self.is_paused() {
             // Opened for nobody: it came while the pause began.
             return;
         }
-        self.pool.put_idle(key, conn, Instant::now());
+        self.pool.put_idle(key, conn, since);
     }
 
     /// Closes what died, what is too old, what was idle for too long; keeps the bucket warm.
@@ -778,10 +840,19 @@ impl BucketState {
         let now = Instant::now();
         drop(self.pool.leave_where(|_, _, waiter| waiter.is_gone()));
         let settings = self.handle.settings();
+        if let Some(before) = now.checked_sub(settings.affinity) {
+            self.call_in_since(before);
+        }
         let mut may_go = self.pool.idle().saturating_sub(settings.min_idle as usize);
         let retired = self.pool.retire(|conn, since| {
-            if !is_usable(conn, now) {
+            if !conn.is_usable(now) {
                 return true;
+            }
+            // What was used a moment ago will need its buffers again.
+            if now.duration_since(since) >= TICK
+                && let Some(link) = conn.link()
+            {
+                link.shrink();
             }
             let stale = settings.idle_timeout.is_some_and(|limit| now.duration_since(since) >= limit);
             let goes = stale && may_go > 0;
@@ -807,7 +878,8 @@ impl BucketState {
         if self.draining || backed_off || hungry || !idle_wanted || self.pool.waiting() > 0 {
             return;
         }
-        let missing = (self.handle.settings().min_idle as usize).saturating_sub(self.pool.idle_or_opening());
+        let there = self.pool.idle_or_opening() + self.handle.shared().resting.count();
+        let missing = (self.handle.settings().min_idle as usize).saturating_sub(there);
         for _ in 0..missing.min(self.handle.shared().slots.free() as usize) {
             let Some(key) = self.pool.warm() else { return };
             self.dial(key);
@@ -816,6 +888,7 @@ impl BucketState {
 
     fn drain(&mut self) {
         self.draining = true;
+        self.let_rest();
         drop(self.pool.retire(|_, _| true));
         for waiter in self.pool.leave_where(|_, _, _| true) {
             waiter.refuse(AcquireError::Draining);
@@ -868,26 +941,34 @@ impl BucketState {
         let name = self.handle.name();
         let idle = self.pool.each_idle().map(|(conn, since)| {
             let idle_for = Some(since.elapsed());
-            ServerRow { idle_for, ..conn.row(name, "idle") }
+            ServerRow { idle_for, ..conn.about().row(name, "idle") }
         });
-        idle.chain(self.lent.values().map(|lent| lent.row.clone())).collect()
+        let lent = self.lent.values().map(|lent| match lent.place.since() {
+            Some(since) => ServerRow { idle_for: Some(since.elapsed()), ..lent.about.row(name, "idle") },
+            None => lent.about.row(name, "leased"),
+        });
+        idle.chain(lent).collect()
     }
 
     fn pool_rows(&self) -> Vec<PoolRow> {
         #[expect(clippy::mutable_key_type, reason = "a sub-pool's key never changes")]
-        let mut counts: HashMap<&SubPool, (SubPoolCounts, usize)> = HashMap::new();
+        let mut counts: HashMap<SubPool, (SubPoolCounts, usize)> = HashMap::new();
         for (key, pool) in self.pool.each_sub_pool() {
-            counts.entry(key).or_default().0 = pool;
+            counts.entry(key.clone()).or_default().0 = pool;
         }
         for lent in self.lent.values() {
-            counts.entry(&lent.key).or_default().1 += 1;
+            let of = counts.entry(SubPool(Arc::clone(&lent.about.template))).or_default();
+            match lent.place.since() {
+                Some(_) => of.0.idle += 1,
+                None => of.1 += 1,
+            }
         }
         #[expect(clippy::mutable_key_type, reason = "a sub-pool's key never changes")]
         let mut waiting: HashMap<&SubPool, usize> = HashMap::new();
         for waiter in self.pool.each_waiter() {
             *waiting.entry(waiter.key).or_default() += 1;
         }
-        let row = |(key, (pool, leased)): (&SubPool, (SubPoolCounts, usize))| PoolRow {
+        let row = |(key, (pool, leased)): (SubPool, (SubPoolCounts, usize))| PoolRow {
             bucket: self.handle.name().to_string(),
             user: key.0.login.user_name.clone(),
             database: key.0.database.clone(),
@@ -896,7 +977,7 @@ impl BucketState {
             opening: pool.opening,
             resetting: pool.resetting,
             leased,
-            waiting: waiting.get(key).copied().unwrap_or(0),
+            waiting: waiting.get(&key).copied().unwrap_or(0),
         };
         counts.into_iter().map(row).collect()
     }
@@ -919,10 +1000,4 @@ impl BucketState {
         };
         self.pool.each_waiter().enumerate().map(row).collect()
     }
-}
-
-/// Never waits. A connection that died, or on which the server said something unasked, is never lent.
-fn is_usable(conn: &mut ServerConn, now: Instant) -> bool {
-    let quiet = conn.link().is_some_and(|link| link.check_idle() == IdleCheck::Quiet);
-    quiet && !conn.is_expired(now)
 }

@@ -5,6 +5,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use sha2::{Digest, Sha256};
 use tds::TdsVersion;
 use tds::feature::{Feature, FeatureId};
 use tds::login7::Login7;
@@ -22,14 +23,48 @@ const SESSION_STATE_IS_TAKEN_OUT: bool = false;
 
 /// The identity of a sub-pool: principal, and everything of the opener's LOGIN7 that fixes the format or the
 /// meaning of responses. RESETCONNECTION renegotiates none of it.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub(crate) struct PoolKey {
     pub(crate) user: String,
     /// Knowledge of the password, not the password.
     pub(crate) proof: Proof,
-    profile: LoginProfile,
-    application: Option<String>,
-    host: Option<String>,
+    /// A digest of all that makes it: keys are compared several times for each lease.
+    digest: u128,
+}
+
+impl PoolKey {
+    fn new(login: &Login7, proof: Proof, extra: &[(KeyExtra, &str)]) -> Self {
+        let mut digest = DigestHasher(Sha256::new());
+        (&login.user_name, proof, LoginProfile::of(login)).hash(&mut digest);
+        for (extra, value) in extra {
+            (*extra as u8, value).hash(&mut digest);
+        }
+        let digest = digest.0.finalize();
+        let half = digest.first_chunk().expect("SHA-256 has 32 bytes");
+        Self { user: login.user_name.clone(), proof, digest: u128::from_le_bytes(*half) }
+    }
+}
+
+impl PartialEq for PoolKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.digest == other.digest
+    }
+}
+
+impl Eq for PoolKey {}
+
+/// Feeds a digest with whatever can be hashed.
+struct DigestHasher(Sha256);
+
+impl Hasher for DigestHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The digest itself is what is asked for.
+    fn finish(&self) -> u64 {
+        0
+    }
 }
 
 impl LoginKey for PoolKey {
@@ -44,8 +79,7 @@ impl LoginKey for PoolKey {
 
 impl Hash for PoolKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.proof.hash(state);
-        self.profile.hash(state);
+        self.digest.hash(state);
     }
 }
 
@@ -129,14 +163,9 @@ impl LoginTemplate {
         if client_version == TdsVersion::V8_0 && bucket.server_tls.mode != ServerTlsMode::Strict {
             login.tds_version = TdsVersion::V7_4;
         }
-        let splits = |extra: KeyExtra| bucket.key_extra.contains(&extra);
-        let key = PoolKey {
-            user: login.user_name.clone(),
-            proof: proof_of(&login),
-            profile: LoginProfile::of(&login),
-            application: splits(KeyExtra::ApplicationName).then(|| login.app_name.clone()),
-            host: splits(KeyExtra::HostName).then(|| login.host_name.clone()),
-        };
+        let extra = [(KeyExtra::ApplicationName, &*login.app_name), (KeyExtra::HostName, &*login.host_name)];
+        let extra = extra.into_iter().filter(|(extra, _)| bucket.key_extra.contains(extra));
+        let key = PoolKey::new(&login, proof_of(&login), &extra.collect::<Vec<_>>());
         Self {
             key,
             database: login.database.clone(),

@@ -5,6 +5,7 @@ mod dial;
 mod directory;
 mod errand;
 pub(crate) mod key;
+mod place;
 mod pool;
 pub(crate) mod recall;
 #[cfg(test)]
@@ -35,7 +36,7 @@ use tokio::time::Instant;
 
 pub(crate) use dial::{DialError, TlsConnector, open_connection};
 pub(crate) use directory::Directory;
-pub(crate) use server_conn::{Lease, Occupied, ServerConn};
+pub(crate) use server_conn::{Lease, Occupied, Rested, ServerConn};
 pub(crate) use supervisor::BucketSupervisor;
 
 use crate::admin::{PoolRow, ServerRow, WaiterRow};
@@ -44,7 +45,8 @@ use crate::coordinator::{CoordinatorHandle, Permission, Use};
 use crate::error::{AcquireError, SessionError};
 use crate::metrics::BucketMetrics;
 use actor::BucketMsg;
-use key::{LoginTemplate, PoolKey};
+use key::{LoginTemplate, PoolKey, SubPool};
+use place::Resting;
 use self_test::{SelfTests, ServerTraits};
 use server_conn::Wear;
 use slots::{OnFree, SlotPermit, Slots};
@@ -70,6 +72,8 @@ pub(crate) struct BucketShared {
     pub(crate) verified: Verified,
     pub(crate) metrics: BucketMetrics,
     pub(crate) counts: Counts,
+    /// Connections that stay with the sessions that used them last, until anybody needs them.
+    resting: Arc<Resting<SubPool, Box<ServerConn>>>,
     tls: ArcSwap<TlsConnector>,
     /// What operators want of it now.
     pub(crate) standing: Standing,
@@ -91,7 +95,8 @@ pub(crate) struct BucketShared {
 /// What the actor last counted, for health, metrics and the admin view.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
-    pub(crate) idle: AtomicUsize,
+    /// Those that the bucket has itself.
+    idle: AtomicUsize,
     pub(crate) leased: AtomicUsize,
     pub(crate) opening: AtomicUsize,
     pub(crate) resetting: AtomicUsize,
@@ -106,6 +111,11 @@ impl BucketShared {
     /// The last dial's failure, if none succeeded since.
     pub(crate) fn failure(&self) -> Option<String> {
         self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Server connections that nobody uses, wherever they are.
+    pub(crate) fn idle(&self) -> usize {
+        self.counts.idle.load(Ordering::Relaxed) + self.resting.count()
     }
 
     fn note_failure(&self, why: Option<String>) {
@@ -147,6 +157,7 @@ impl BucketHandle {
             verified: parts.verified,
             metrics: parts.metrics,
             counts: Counts::default(),
+            resting: Arc::default(),
             tls: ArcSwap::from_pointee(parts.tls),
             coordinator: parts.coordinator,
             last_error: Mutex::default(),

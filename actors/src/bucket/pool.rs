@@ -92,6 +92,9 @@ pub(crate) struct Pool<K, C, W> {
     deadlines: BTreeMap<(Instant, u64), Ticket>,
     next_number: u64,
     idle: usize,
+    /// Dials and resets under way, in all sub-pools.
+    opening: usize,
+    resetting: usize,
 }
 
 /// What the bucket has to give when it plans.
@@ -148,11 +151,18 @@ impl<K: Clone + Eq + Hash + OfTenant, C: Charged, W> Pool<K, C, W> {
             deadlines: BTreeMap::new(),
             next_number: 0,
             idle: 0,
+            opening: 0,
+            resetting: 0,
         }
     }
 
     pub(crate) fn idle(&self) -> usize {
         self.idle
+    }
+
+    /// Idle connections of this sub-pool.
+    pub(crate) fn idle_in(&self, key: &K) -> usize {
+        self.sub_pools.get(key).map_or(0, |pool| pool.idle.len())
     }
 
     /// Idle connections and those that will be when their dial or reset ends well.
@@ -163,9 +173,7 @@ impl<K: Clone + Eq + Hash + OfTenant, C: Charged, W> Pool<K, C, W> {
 
     /// Dials and resets under way.
     pub(crate) fn arriving(&self) -> (usize, usize) {
-        self.sub_pools.values().fold((0, 0), |(opening, resetting), pool| {
-            (opening + pool.opening as usize, resetting + pool.resetting as usize)
-        })
+        (self.opening, self.resetting)
     }
 
     /// Since when the first waiter waits.
@@ -250,30 +258,36 @@ impl<K: Clone + Eq + Hash + OfTenant, C: Charged, W> Pool<K, C, W> {
         self.deadlines.first_key_value().map(|((deadline, _), _)| *deadline)
     }
 
-    /// A connection came home, clean and checked, or was just opened.
-    pub(crate) fn put_idle(&mut self, key: K, conn: C, now: Instant) {
-        let sub_pool = self.sub_pool(key, now);
-        sub_pool.idle.push_back(Idle { conn, since: now });
-        sub_pool.last_used = now;
+    /// A connection is home, clean and checked, or was just opened; it has been idle since then.
+    pub(crate) fn put_idle(&mut self, key: K, conn: C, since: Instant) {
+        let sub_pool = self.sub_pool(key, since);
+        let at = sub_pool.idle.iter().rposition(|idle| idle.since <= since).map_or(0, |at| at + 1);
+        sub_pool.idle.insert(at, Idle { conn, since: since });
+        sub_pool.last_used = sub_pool.last_used.max(since);
         self.idle += 1;
     }
 
     /// The dial of [`Action::Dial`] ended, well or badly.
     pub(crate) fn dial_ended(&mut self, key: &K) {
         if let Some(sub_pool) = self.sub_pools.get_mut(key) {
-            sub_pool.opening = sub_pool.opening.saturating_sub(1);
+            let ended = sub_pool.opening.min(1);
+            sub_pool.opening -= ended;
+            self.opening -= ended as usize;
         }
     }
 
     /// A connection came home and is being reset; [`Self::reset_ended`] follows.
     pub(crate) fn reset_began(&mut self, key: K, now: Instant) {
         self.sub_pool(key, now).resetting += 1;
+        self.resetting += 1;
     }
 
     /// The reset ended, well (then [`Self::put_idle`] follows) or badly.
     pub(crate) fn reset_ended(&mut self, key: &K) {
         if let Some(sub_pool) = self.sub_pools.get_mut(key) {
-            sub_pool.resetting = sub_pool.resetting.saturating_sub(1);
+            let ended = sub_pool.resetting.min(1);
+            sub_pool.resetting -= ended;
+            self.resetting -= ended as usize;
         }
     }
 
@@ -281,6 +295,7 @@ impl<K: Clone + Eq + Hash + OfTenant, C: Charged, W> Pool<K, C, W> {
     pub(crate) fn warm(&mut self) -> Option<K> {
         let (key, sub_pool) = self.sub_pools.iter_mut().max_by_key(|(_, sub_pool)| sub_pool.last_used)?;
         sub_pool.opening += 1;
+        self.opening += 1;
         Some(key.clone())
     }
 
@@ -365,7 +380,7 @@ impl<K: Clone + Eq + Hash + OfTenant, C: Charged, W> Pool<K, C, W> {
                 continue;
             }
             let (key, want) = (waiter.key.clone(), waiter.want);
-            if want != Want::Verify {
+            if want != Want::Verify && room.of_tenant < usize::MAX {
                 let used = used.entry(tenant.clone()).or_insert_with(|| tenant.leases());
                 if *used >= room.of_tenant {
                     walk.pass_over_tenant();
@@ -397,6 +412,7 @@ impl<K: Clone + Eq + Hash + OfTenant, C: Charged, W> Pool<K, C, W> {
                     actions.extend(self.leave(ticket).map(|token| Action::LendSlot { token, share }));
                 } else {
                     self.sub_pool(key.clone(), now).opening += 1;
+                    self.opening += 1;
                     *counted_on.entry(key.clone()).or_default() += 1;
                     actions.push(Action::Dial { key });
                 }
@@ -426,10 +442,12 @@ impl<K: Clone + Eq + Hash + OfTenant, C: Charged, W> Pool<K, C, W> {
 
     /// How far down the queue a resource could possibly be found: beyond it there is nothing left to give.
     fn reach(&self, room: Room) -> usize {
-        let arriving: u32 = self.sub_pools.values().map(SubPool::arriving).sum();
         // Many logins can count on one dial; a look at so many of them is enough for one plan.
         const LOGINS: usize = 64;
-        self.idle + (room.free + room.closing + arriving) as usize + LOGINS
+        match self.idle + self.opening + self.resetting + (room.free + room.closing) as usize {
+            0 => 0,
+            something => something + LOGINS,
+        }
     }
 
     fn sub_pool(&mut self, key: K, now: Instant) -> &mut SubPool<C> {

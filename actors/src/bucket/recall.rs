@@ -1,8 +1,10 @@
 //! How a lent server connection is asked back: whoever uses it looks here at its next clean boundary, or at once.
 
+use std::future::poll_fn;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 
-use tokio::sync::Notify;
+use atomic_waker::AtomicWaker;
 
 /// How urgently a connection is wanted back, in rising order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,11 +38,11 @@ pub(crate) enum RecallReason {
     Paused,
 }
 
-/// Raised by the bucket, looked at by whoever the connection is lent to.
+/// Raised by the bucket, looked at by whoever the connection is lent to: one task at a time.
 #[derive(Debug, Default)]
 pub(crate) struct Recall {
     asked: Mutex<(RecallLevel, Option<RecallReason>)>,
-    changed: Notify,
+    changed: AtomicWaker,
 }
 
 impl Recall {
@@ -53,7 +55,7 @@ impl Recall {
             }
             *asked = (level, Some(reason));
         }
-        self.changed.notify_waiters();
+        self.changed.wake();
     }
 
     /// Takes back a wish for this reason that was not urgent: it has become unnecessary.
@@ -71,14 +73,15 @@ impl Recall {
 
     /// Returns once the connection is wanted at least so urgently; says why. Cancel safe.
     pub(crate) async fn wanted(&self, level: RecallLevel) -> RecallReason {
-        loop {
-            let changed = self.changed.notified();
-            if let (asked, Some(reason)) = *self.asked()
-                && asked >= level
-            {
-                return reason;
-            }
-            changed.await;
+        poll_fn(|cx| self.poll_wanted(cx, level)).await
+    }
+
+    fn poll_wanted(&self, cx: &mut Context<'_>, level: RecallLevel) -> Poll<RecallReason> {
+        // Before the look: what is raised after it wakes.
+        self.changed.register(cx.waker());
+        match *self.asked() {
+            (asked, Some(reason)) if asked >= level => Poll::Ready(reason),
+            _ => Poll::Pending,
         }
     }
 

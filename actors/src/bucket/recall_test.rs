@@ -99,11 +99,7 @@ async fn as_many_lent_connections_are_asked_for_as_are_too_many_and_the_one_lent
     bench.until("the other one is closed", |bench| bench.used() == 2).await;
     bench.until("nobody is asked", |_| level(&first) == RecallLevel::None).await;
     drop((first, third));
-    bench
-        .until("both lie idle", |bench| {
-            bench.bucket.shared().counts.idle.load(std::sync::atomic::Ordering::Relaxed) == 2
-        })
-        .await;
+    bench.until("both lie idle", |bench| bench.bucket.shared().idle() == 2).await;
     bench.actor.stop(None);
 }
 

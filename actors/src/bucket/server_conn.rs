@@ -4,24 +4,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tds::Dialect;
 use tds::edit::ResponseEditor;
 use tds::exchange::Exchange;
+use tds::{Dialect, TdsVersion};
 use tdsbouncer_config::BucketName;
 use tokio::time::Instant;
 
 use super::BucketHandle;
-use super::key::LoginTemplate;
+use super::key::{LoginTemplate, SubPool};
 use super::pool::Charged;
 use super::recall::{Recall, RecallLevel};
 use super::reset::{ResetError, reset};
 use super::slots::SlotPermit;
 use super::state::ConnState;
-use super::tenant::LeaseShare;
+use super::tenant::{LeaseShare, TenantRef};
 use crate::admin::ServerRow;
 use crate::session::SessionId;
 use crate::session::prepared::RealHandles;
-use crate::wire::Link;
+use crate::wire::{IdleCheck, Link};
 
 /// How long a closing connection waits for the server to close its side before it is reset.
 const CLOSE_WAIT: Duration = Duration::from_secs(5);
@@ -159,6 +159,45 @@ impl ServerConn {
         self.occupied.recall()
     }
 
+    /// What is known of it while somebody has it.
+    pub(crate) fn about(&self) -> About {
+        About {
+            id: self.id,
+            template: Arc::clone(&self.template),
+            version: self.dialect.version,
+            encryption: self.encryption,
+            opened: self.opened,
+            uses: self.uses,
+        }
+    }
+
+    pub(crate) fn is_expired(&self, now: Instant) -> bool {
+        self.expires.is_some_and(|expires| now >= expires)
+    }
+
+    /// Whether it may be lent. Never waits. A connection that died, or on which the server said something unasked, is not.
+    pub(crate) fn is_usable(&mut self, now: Instant) -> bool {
+        !self.is_expired(now) && self.link().is_some_and(|link| link.check_idle() == IdleCheck::Quiet)
+    }
+
+    /// Whether it may be used on, by the session that used it a moment ago.
+    fn is_still_usable(&mut self, now: Instant) -> bool {
+        !self.is_expired(now) && self.link().is_some_and(|link| link.glance_idle() == IdleCheck::Quiet)
+    }
+}
+
+/// What is shown of a server connection.
+#[derive(Clone)]
+pub(crate) struct About {
+    id: ServerConnId,
+    pub(crate) template: Arc<LoginTemplate>,
+    version: TdsVersion,
+    encryption: &'static str,
+    pub(crate) opened: Instant,
+    uses: u64,
+}
+
+impl About {
     /// For the admin view.
     pub(crate) fn row(&self, bucket: &BucketName, state: &'static str) -> ServerRow {
         ServerRow {
@@ -168,16 +207,12 @@ impl ServerConn {
             user: self.template.login.user_name.clone(),
             database: self.template.database.clone(),
             application: self.template.application.clone(),
-            tds: self.dialect.version.to_string(),
+            tds: self.version.to_string(),
             age: self.opened.elapsed(),
             uses: self.uses,
             encryption: self.encryption,
             ..ServerRow::default()
         }
-    }
-
-    pub(crate) fn is_expired(&self, now: Instant) -> bool {
-        self.expires.is_some_and(|expires| now >= expires)
     }
 }
 
@@ -194,17 +229,22 @@ pub(crate) enum Wear {
     Tainted,
 }
 
+/// Where a leased connection may rest.
+pub(crate) type Place = super::place::Place<SubPool, Box<ServerConn>>;
+
 /// One session's use of one server connection. It goes home when dropped: tainted if it was used, unless
 /// [`Self::settle`] said otherwise.
 pub(crate) struct Lease {
     conn: Option<Box<ServerConn>>,
     home: BucketHandle,
+    place: Arc<Place>,
     wear: Wear,
+    since: Instant,
 }
 
 impl Lease {
-    pub(crate) fn new(conn: Box<ServerConn>, home: BucketHandle) -> Self {
-        Self { conn: Some(conn), home, wear: Wear::Untouched }
+    pub(crate) fn new(conn: Box<ServerConn>, home: BucketHandle, place: Arc<Place>, since: Instant) -> Self {
+        Self { conn: Some(conn), home, place, wear: Wear::Untouched, since }
     }
 
     /// The connection, to be used: from now on it needs [`Self::settle`].
@@ -253,6 +293,32 @@ impl Lease {
         self.wear = Wear::Known;
     }
 
+    /// Ends the lease at a clean boundary, as [`Self::keep`] does; but where nobody needs the connection it rests, and the
+    /// session may take it up again.
+    pub(crate) fn rest(mut self, now: Instant) -> Option<Rested> {
+        self.wear = Wear::Known;
+        let mut conn = self.conn.take()?;
+        if conn.recall().level() > RecallLevel::None {
+            self.conn = Some(conn);
+            return None;
+        }
+        let tenant = conn.share.take().map(|share| share.tenant().clone());
+        let shared = self.home.shared();
+        // Counted first, so that it is never counted as both.
+        shared.counts.leased.fetch_sub(1, Ordering::Relaxed);
+        match self.place.rest(conn, now) {
+            Ok(()) => {
+                shared.metrics.returned(now.saturating_duration_since(self.since));
+                Some(Rested { place: Arc::clone(&self.place), home: self.home.clone(), tenant })
+            }
+            Err(conn) => {
+                shared.counts.leased.fetch_add(1, Ordering::Relaxed);
+                self.conn = Some(conn);
+                None
+            }
+        }
+    }
+
     /// Ends the lease at a clean boundary: what is on the connection is taken away by a reset.
     pub(crate) fn reset(mut self) {
         self.wear = Wear::Used;
@@ -284,7 +350,39 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(conn) = self.conn.take() {
+            self.home.shared().metrics.returned(self.since.elapsed());
             self.home.give_back(conn, self.wear);
+        }
+    }
+}
+
+/// A connection that rests between two requests of a session. Dropped, it goes home if it still rests.
+pub(crate) struct Rested {
+    place: Arc<Place>,
+    home: BucketHandle,
+    tenant: Option<TenantRef>,
+}
+
+impl Rested {
+    /// The lease goes on. `None`: the bucket has taken the connection, or it is not to be used any more.
+    pub(crate) fn resume(self, now: Instant) -> Option<Lease> {
+        let mut conn = self.place.resume()?;
+        let shared = self.home.shared();
+        conn.share = self.tenant.as_ref().map(TenantRef::lease);
+        shared.counts.leased.fetch_add(1, Ordering::Relaxed);
+        let (home, place) = (self.home.clone(), Arc::clone(&self.place));
+        let usable = conn.recall().level() == RecallLevel::None && conn.is_still_usable(now);
+        let wear = if usable { Wear::Untouched } else { Wear::Known };
+        let lease = Lease { conn: Some(conn), home, place, wear, since: now };
+        usable.then_some(lease)
+    }
+}
+
+impl Drop for Rested {
+    fn drop(&mut self) {
+        if let Some(conn) = self.place.resume() {
+            self.home.shared().counts.leased.fetch_add(1, Ordering::Relaxed);
+            self.home.give_back(conn, Wear::Known);
         }
     }
 }

@@ -82,6 +82,12 @@ impl Standing {
         self.lock().fresh_since.is_none_or(|since| opened >= since)
     }
 
+    /// Whether no connection is to stay where it is: the bucket is paused, or going away.
+    pub(super) fn wants_connections_back(&self) -> bool {
+        let state = self.lock();
+        state.paused.is_some() || state.retired
+    }
+
     pub(super) fn retire(&self) {
         self.lock().retired = true;
     }

@@ -1,7 +1,7 @@
 //! Who shares a bucket with others: a tenant, what it uses of the bucket, and the most it may.
 
 use std::collections::HashMap;
-use std::hash::{Hash, Hasher};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -12,6 +12,8 @@ use tdsbouncer_config::{Bucket, TenantBy};
 #[derive(Debug)]
 pub(crate) struct Tenant {
     name: Box<str>,
+    /// Of the name, which is asked for several times for each lease.
+    hash: u64,
     /// How many turns it gets for one of the others.
     weight: AtomicU32,
     clients: AtomicUsize,
@@ -24,7 +26,7 @@ pub(crate) struct TenantRef(Arc<Tenant>);
 
 impl PartialEq for TenantRef {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0) || self.0.name == other.0.name
+        Arc::ptr_eq(&self.0, &other.0) || (self.0.hash == other.0.hash && self.0.name == other.0.name)
     }
 }
 
@@ -32,7 +34,7 @@ impl Eq for TenantRef {}
 
 impl Hash for TenantRef {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.name.hash(state);
+        state.write_u64(self.0.hash);
     }
 }
 
@@ -49,6 +51,7 @@ impl TenantRef {
     pub(crate) fn new(name: &str, weight: u32) -> Self {
         Self(Arc::new(Tenant {
             name: name.into(),
+            hash: BuildHasherDefault::<DefaultHasher>::default().hash_one(name),
             weight: AtomicU32::new(weight),
             clients: AtomicUsize::new(0),
             leases: AtomicUsize::new(0),
@@ -85,6 +88,13 @@ impl TenantRef {
 /// One server connection that a tenant uses.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct LeaseShare(TenantRef);
+
+impl LeaseShare {
+    /// For whom it counts.
+    pub(crate) fn tenant(&self) -> &TenantRef {
+        &self.0
+    }
+}
 
 impl Drop for LeaseShare {
     fn drop(&mut self) {

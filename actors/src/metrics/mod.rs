@@ -453,7 +453,7 @@ mod tests {
         orders.crash("errand", "orders", "a bug");
         orders.dial_failed("connect");
         orders.work.replay(true);
-        orders.work.packets("to_client", "response", 3);
+        orders.work.packets_to_client(3);
         orders.work.held("transaction", Duration::from_millis(4));
         let times = RequestTimes { total: Duration::from_millis(9), ..RequestTimes::default() };
         orders.work.ended(&times, Outcome::Failed("server"), true, Some("4bf92f3577b34da6a3ce929d0e0e4736"));

@@ -8,6 +8,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use std::sync::Arc;
 use std::time::Duration;
+use tds::packet::PacketType;
 
 type Times = HistogramWithExemplars<Labels>;
 
@@ -75,7 +76,25 @@ pub(crate) struct RequestMetrics {
     server: Times,
     own: Times,
     slow: Counter,
+    packets: Packets,
 }
+
+/// Packets relayed, of all buckets: looked up once.
+#[derive(Debug, Clone)]
+struct Packets {
+    to_client: Counter,
+    /// As [`KINDS`] has them, then all others.
+    to_server: [Counter; KINDS.len() + 1],
+}
+
+/// What clients send, and what it is called.
+const KINDS: [(PacketType, &str); 5] = [
+    (PacketType::SQL_BATCH, "batch"),
+    (PacketType::RPC, "call"),
+    (PacketType::TRANSACTION_MANAGER, "transaction"),
+    (PacketType::BULK_LOAD, "bulk_load"),
+    (PacketType::ATTENTION, "attention"),
+];
 
 impl OfRequests {
     pub(super) fn register(registry: &mut Registry) -> Self {
@@ -103,6 +122,13 @@ impl OfRequests {
             server: self.server.with(&[bucket]),
             own: self.own.with(&[bucket]),
             slow: self.slow.with(&[bucket]),
+            packets: Packets {
+                to_client: self.packets.with(&["to_client", "response"]),
+                to_server: std::array::from_fn(|at| {
+                    let kind = KINDS.get(at).map_or("other", |(_, name)| *name);
+                    self.packets.with(&["to_server", kind])
+                }),
+            },
         }
     }
 }
@@ -134,9 +160,15 @@ impl RequestMetrics {
         self.all.replays.with(&[&self.bucket, super::result(ok)]).inc();
     }
 
-    /// Packets were relayed.
-    pub(crate) fn packets(&self, direction: &'static str, kind: &'static str, number: u64) {
-        self.all.packets.with(&[direction, kind]).inc_by(number);
+    /// Packets of this kind were relayed to a server.
+    pub(crate) fn packets_to_server(&self, kind: PacketType, number: u64) {
+        let at = KINDS.iter().position(|(known, _)| *known == kind).unwrap_or(KINDS.len());
+        self.packets.to_server[at].inc_by(number);
+    }
+
+    /// Packets of responses were relayed to a client.
+    pub(crate) fn packets_to_client(&self, number: u64) {
+        self.packets.to_client.inc_by(number);
     }
 
     /// A session gave up a server connection that it had kept for this reason.

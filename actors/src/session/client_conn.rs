@@ -1,14 +1,17 @@
 //! A client's connection: what must survive a crash of the session that serves it.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
+use atomic_waker::AtomicWaker;
 use tds::Dialect;
 use tds::exchange::Exchange;
 use tdsbouncer_config::Listener;
-use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::pooled::state::PooledState;
@@ -132,11 +135,11 @@ impl Checkpoint {
     }
 }
 
-/// What others want of a session. It looks whenever it waits for its client.
+/// What others want of a session. It looks whenever it waits for its client: one task at a time.
 #[derive(Debug, Default)]
 pub(crate) struct Control {
     wish: AtomicU8,
-    raised: Notify,
+    raised: AtomicWaker,
 }
 
 /// What is wanted of a session, in rising order of urgency.
@@ -153,7 +156,7 @@ pub(crate) enum Wish {
 impl Control {
     pub(crate) fn raise(&self, wish: Wish) {
         self.wish.fetch_max(wish as u8, Ordering::AcqRel);
-        self.raised.notify_waiters();
+        self.raised.wake();
     }
 
     pub(crate) fn wish(&self) -> Wish {
@@ -166,13 +169,12 @@ impl Control {
 
     /// Returns once at least `wish` is wanted. Cancel safe.
     pub(crate) async fn wanted(&self, wish: Wish) {
-        loop {
-            let raised = self.raised.notified();
-            if self.wish() >= wish {
-                return;
-            }
-            raised.await;
-        }
+        poll_fn(|cx| {
+            // Before the look: what is raised after it wakes.
+            self.raised.register(cx.waker());
+            if self.wish() >= wish { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 }
 

@@ -277,7 +277,7 @@ impl<'a> Relay<'a> {
             self.of.conn.clock.cancelled();
         }
         self.of.metrics.requests.inc_by(seen.begun.into());
-        self.of.metrics.work.packets("to_server", kind_of(&self.to_server), seen.packets.into());
+        self.of.metrics.work.packets_to_server(kind_of(&self.to_server), seen.packets.into());
         self.of.metrics.attentions.inc_by(seen.attentions.into());
         Ok(())
     }
@@ -330,7 +330,7 @@ impl<'a> Relay<'a> {
                 let before = exchange.packets_received();
                 exchange.received(&self.to_client).map_err(RelayEnd::ServerProtocol)?;
                 let packets = exchange.packets_received().wrapping_sub(before);
-                self.of.metrics.work.packets("to_client", "response", packets);
+                self.of.metrics.work.packets_to_client(packets);
                 Ok(())
             }
             None => Ok(()),
@@ -359,16 +359,9 @@ impl<'a> Relay<'a> {
     }
 }
 
-/// What kind of packets these bytes begin with: the rest of one that began earlier counts as its beginning did.
-pub(super) fn kind_of(bytes: &[u8]) -> &'static str {
-    match bytes.first().map(|kind| PacketType(*kind)) {
-        Some(PacketType::SQL_BATCH) => "batch",
-        Some(PacketType::RPC) => "call",
-        Some(PacketType::TRANSACTION_MANAGER) => "transaction",
-        Some(PacketType::BULK_LOAD) => "bulk_load",
-        Some(PacketType::ATTENTION) => "attention",
-        _ => "other",
-    }
+/// What the packets are of which these are the first bytes.
+pub(super) fn kind_of(bytes: &[u8]) -> PacketType {
+    PacketType(bytes.first().copied().unwrap_or_default())
 }
 
 #[cfg(test)]

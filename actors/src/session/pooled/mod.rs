@@ -31,9 +31,9 @@ use super::prepared;
 use super::relay::{RelayEnd, Relaying};
 use super::serve::{End, Session, Waited, protocol};
 use super::verdict::{Phase, Verdict};
-use crate::bucket::Lease;
 use crate::bucket::recall::RecallLevel;
 use crate::bucket::state::{ISOLATION, Wish as ConnWish};
+use crate::bucket::{Lease, Rested};
 use crate::error::{Answer, SessionError};
 use crate::mutant::Mutant;
 use crate::telemetry::TraceContext;
@@ -73,13 +73,23 @@ pub(super) struct Pooled<'a> {
     reader: Option<Box<RequestReader>>,
     scratch: Vec<u8>,
     lease: Option<Lease>,
+    /// The connection that it used last, if nobody else needs it.
+    rested: Option<Rested>,
     check: Option<Pin<Box<Sleep>>>,
 }
 
 impl<'a> Pooled<'a> {
     pub(super) fn new(session: &'a Session<'a>) -> Self {
         let procedures = session.login.bucket.shared().procedures.load_full();
-        Self { session, procedures, reader: None, scratch: Vec::new(), lease: None, check: None }
+        Self {
+            session,
+            procedures,
+            reader: None,
+            scratch: Vec::new(),
+            lease: None,
+            rested: None,
+            check: None,
+        }
     }
 
     /// Serves the client until it leaves.
@@ -366,7 +376,7 @@ impl<'a> Pooled<'a> {
         let session = self.session;
         let state = state_of(io);
         let had_one = self.lease.is_some();
-        if !had_one {
+        if !had_one && !self.resume() {
             let wish = ConnWish {
                 session: session.conn.id,
                 settings: Arc::clone(&state.settings),
@@ -402,6 +412,16 @@ impl<'a> Pooled<'a> {
             return Ok(false);
         }
         Ok(true)
+    }
+
+    /// Takes up the connection again that it used last, if that still rests.
+    fn resume(&mut self) -> bool {
+        self.lease = self.rested.take().and_then(|rested| rested.resume(Instant::now()));
+        let Some(lease) = &self.lease else { return false };
+        let conn = self.session.conn;
+        conn.server.store(lease.id().map_or(0, |id| id.0), Ordering::Relaxed);
+        self.session.login.bucket.shared().metrics.waited(Duration::ZERO);
+        true
     }
 
     /// Whether the connection in hand is as this session left it.
@@ -492,11 +512,12 @@ impl<'a> Pooled<'a> {
             None => return Err(End::Told(SessionError::ServerLost { why: "it was closed".to_owned() })),
         };
         let PooledState { transaction, descriptors, statements, settings, .. } = &mut **state;
+        let deals = asked.handles.is_some();
         let handles = Handles {
             calls: asked.handles.take(),
             statements,
             reals,
-            context: settings.handle_context(),
+            context: if deals { settings.handle_context() } else { 0 },
             packet_size: rules.packet_size,
             state: handles::State::default(),
         };
@@ -671,7 +692,7 @@ impl<'a> Pooled<'a> {
             conn.checkpoint.hold(false);
             conn.show_holds(Vec::new(), &self.session.context.telemetry);
         }
-        lease.keep();
+        self.rested = lease.rest(Instant::now());
     }
 
     /// Nothing was sent on it.

@@ -322,7 +322,7 @@ impl Turn<'_> {
         let mut bytes = client.input.split_to(request.len);
         if let Some(exchange) = exchange.as_mut() {
             let seen = exchange.sent(&bytes).map_err(RelayEnd::ClientProtocol)?;
-            of.metrics.work.packets("to_server", kind_of(&bytes), seen.packets.into());
+            of.metrics.work.packets_to_server(kind_of(&bytes), seen.packets.into());
         }
         of.conn.bytes_in.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         if let Some(instead) = request.instead.take() {
@@ -418,7 +418,7 @@ impl Turn<'_> {
         let mut bytes = self.client.input.split_to(at);
         if let Some(exchange) = self.exchange.as_mut() {
             let seen = exchange.sent(&bytes).map_err(RelayEnd::ClientProtocol)?;
-            self.of.metrics.work.packets("to_server", kind_of(&bytes), seen.packets.into());
+            self.of.metrics.work.packets_to_server(kind_of(&bytes), seen.packets.into());
         }
         self.of.conn.bytes_in.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         if let Some(changed) = self.handles.more(&pieces, &bytes, &mut self.reader.handles) {
@@ -494,7 +494,7 @@ impl Turn<'_> {
             crate::crash_test::point("forwarding", self.of.application);
             self.of.conn.bytes_out.fetch_add(self.flow.to_client.len() as u64, Ordering::Relaxed);
             self.of.metrics.bytes_to_client.inc_by(self.flow.to_client.len() as u64);
-            self.of.metrics.work.packets("to_client", "response", whole_packets(&self.flow.to_client));
+            self.of.metrics.work.packets_to_client(whole_packets(&self.flow.to_client));
         }
         match self.client.poll_write_from(cx, &mut self.flow.to_client) {
             Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
