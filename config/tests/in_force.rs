@@ -121,6 +121,7 @@ fn every_changed_key_is_seen() {
         ("buckets.login_timeout", r#""1s""#, r#""2s""#),
         ("buckets.reset_timeout", r#""1s""#, r#""2s""#),
         ("buckets.reset", r#""when_needed""#, r#""always""#),
+        ("buckets.affinity", r#""1s""#, r#""2s""#),
         ("buckets.linger", r#""1s""#, r#""2s""#),
         ("buckets.idle_in_transaction_timeout", r#""1s""#, r#""off""#),
         ("buckets.hold_timeout", r#""1s""#, r#""off""#),

@@ -68,6 +68,7 @@ const EFFECTS: &[(&str, Effect)] = &[
     ("buckets.idle_timeout", Effect::AtOnce),
     ("buckets.reset_timeout", Effect::AtOnce),
     ("buckets.reset", Effect::AtOnce),
+    ("buckets.affinity", Effect::AtOnce),
     ("buckets.linger", Effect::AtOnce),
     ("buckets.idle_in_transaction_timeout", Effect::AtOnce),
     ("buckets.hold_timeout", Effect::AtOnce),
