@@ -262,7 +262,7 @@ impl<K: Clone + Eq + Hash + OfTenant, C: Charged, W> Pool<K, C, W> {
     pub(crate) fn put_idle(&mut self, key: K, conn: C, since: Instant) {
         let sub_pool = self.sub_pool(key, since);
         let at = sub_pool.idle.iter().rposition(|idle| idle.since <= since).map_or(0, |at| at + 1);
-        sub_pool.idle.insert(at, Idle { conn, since: since });
+        sub_pool.idle.insert(at, Idle { conn, since });
         sub_pool.last_used = sub_pool.last_used.max(since);
         self.idle += 1;
     }
