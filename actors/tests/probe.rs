@@ -219,6 +219,35 @@ async fn a_server_that_loses_what_is_sent_behind_a_request_is_found() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_breaks_down_is_never_called_good() {
+    // Nobody has to wait for what never comes.
+    let hasty = Duration::from_millis(100);
+    for fault in [
+        Fault::RefuseConnections,
+        Fault::HangAtAccept,
+        Fault::HangAtLogin,
+        Fault::DropAtLogin,
+        Fault::ErrorAtLogin { number: 4060, class: 11 },
+        Fault::HangOnRequest,
+        Fault::HangAfterRequests { requests: 1 },
+        Fault::DropOnRequest,
+        Fault::DropAfterRequests { requests: 1 },
+        Fault::DropAfterExecution,
+        Fault::DropInResponse { after: 7 },
+        Fault::HangInResponse { after: 7 },
+        Fault::GarbageInResponse { after: 0 },
+        Fault::ErrorOnRequest { number: 701, class: 17 },
+    ] {
+        let server = SimServer::start(SimOptions::default()).unwrap();
+        server.faults().arm(fault.clone());
+        if let Ok(report) = probe(&target(&server, hasty)).await {
+            let found = remarkable(&report);
+            assert!(found.iter().any(|(_, verdict)| *verdict != Differs), "{fault:?}: {found:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_babelfish_is_told_from_a_sql_server() {
     let options = SimOptions { kind: ServerKind::Babelfish, ..SimOptions::default() };
     let found = remarkable(&report_of(options, None, SHORT).await);

@@ -4,15 +4,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
 use tds::Dialect;
 use tds::edit::ResponseEditor;
-use tds::encryption::ServerTls as HandshakeTls;
 use tds::feature::FeatureId;
-use tds::handshake::{Connect, ConnectPolicy, ConnectStep, HandshakeError};
+use tds::handshake::{ConnectPolicy, HandshakeError};
 use tds::login_response::{self, LoginOutcome, LoginResponse};
 use tds::message::Message;
 use tds::packet::{DEFAULT_PACKET_SIZE, MAX_PACKET_SIZE};
@@ -35,9 +33,6 @@ const MAX_ROUTES: usize = 4;
 
 /// What PRELOGIN shows as the client's version: servers read nothing into it.
 const CLIENT_VERSION: Version = [0, 1, 0, 0, 0, 0];
-
-/// Bytes read at once while logging in.
-const LOGIN_CHUNK: usize = 4096;
 
 /// Why a connection to the server could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -244,35 +239,11 @@ async fn log_in(
     mars: bool,
 ) -> Result<Message, DialError> {
     let settings = bucket.settings();
-    let tls = match settings.server_tls.mode {
-        ServerTlsMode::Off => HandshakeTls::Off,
-        ServerTlsMode::On => HandshakeTls::On,
-        ServerTlsMode::Strict => HandshakeTls::Strict,
-    };
-    let mut out = BytesMut::new();
+    let tls = wire::offer(settings.server_tls.mode);
     let policy = ConnectPolicy { tls, mars, version: CLIENT_VERSION, extras: Vec::new() };
-    let mut connect = Connect::new(policy, &template.login);
-    loop {
-        let (next, step) = connect.step(&mut link.input, &mut out)?;
-        connect = next;
-        link.queue(&out);
-        out.clear();
-        link.flush().await?;
-        match step {
-            ConnectStep::NeedBytes => {
-                if link.fill(LOGIN_CHUNK).await? == 0 {
-                    return Err(DialError::Closed);
-                }
-            }
-            ConnectStep::StartTls(framing) => {
-                link.start_tls(bucket.tls().role(&settings, host)?, framing).await?;
-                connect = connect.tls_established()?;
-            }
-            ConnectStep::EndTls => link.end_tls(),
-            ConnectStep::Response { mars: false, .. } if mars => return Err(DialError::NoMars),
-            ConnectStep::Response { message, .. } => return Ok(message),
-        }
-    }
+    let role = || bucket.tls().role(&settings, host);
+    let answer = wire::log_in(link, policy, &template.login, role).await?.ok_or(DialError::Closed)?;
+    if mars && !answer.mars { Err(DialError::NoMars) } else { Ok(answer.message) }
 }
 
 impl std::fmt::Debug for Dialled {

@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use rustls::ClientConfig;
-use tds::encryption::ServerTls as Offer;
 use tds::feature::{Feature, FeatureId};
-use tds::handshake::{Connect, ConnectPolicy, ConnectStep, HandshakeError};
+use tds::handshake::{ConnectPolicy, HandshakeError};
 use tds::login_response::{self, LoginOutcome, LoginResponse};
 use tds::login7::{Login7, Password};
 use tds::message::{MessageReader, write_message};
@@ -342,11 +341,6 @@ async fn shake_hands(
     host: &str,
     link: &mut Link,
 ) -> Result<BytesMut, Trouble> {
-    let offer = match target.tls.mode {
-        ServerTlsMode::Off => Offer::Off,
-        ServerTlsMode::On => Offer::On,
-        ServerTlsMode::Strict => Offer::Strict,
-    };
     let mut login = Login7 {
         tds_version: wish.version,
         user_name: target.user.clone(),
@@ -360,26 +354,7 @@ async fn shake_hands(
     if wish.session_recovery {
         login.features.push(Feature { id: FeatureId::SESSION_RECOVERY, data: bytes::Bytes::new() });
     }
-    let mut out = BytesMut::new();
-    let mut connect = Connect::new(ConnectPolicy { tls: offer, ..ConnectPolicy::default() }, &login);
-    loop {
-        let (next, step) = connect.step(&mut link.input, &mut out)?;
-        connect = next;
-        link.queue(&out);
-        out.clear();
-        link.flush().await?;
-        match step {
-            ConnectStep::NeedBytes => {
-                if link.fill(CHUNK).await? == 0 {
-                    return Err(Trouble::Closed);
-                }
-            }
-            ConnectStep::StartTls(framing) => {
-                link.start_tls(role(target, tls, host)?, framing).await?;
-                connect = connect.tls_established()?;
-            }
-            ConnectStep::EndTls => link.end_tls(),
-            ConnectStep::Response { message, .. } => return Ok(message.payload),
-        }
-    }
+    let policy = ConnectPolicy { tls: wire::offer(target.tls.mode), ..ConnectPolicy::default() };
+    let answer = wire::log_in(link, policy, &login, || role(target, tls, host)).await?;
+    Ok(answer.ok_or(Trouble::Closed)?.message.payload)
 }

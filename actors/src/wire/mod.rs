@@ -2,6 +2,7 @@
 
 mod certificates;
 mod link;
+mod log_in;
 #[cfg(test)]
 pub(crate) mod pair;
 mod socket;
@@ -12,6 +13,7 @@ mod trust;
 pub use certificates::CertificateError;
 pub(crate) use certificates::ServerCertificates;
 pub(crate) use link::{IdleCheck, Link};
+pub(crate) use log_in::{log_in, offer};
 pub(crate) use socket::Socket;
 pub(crate) use tls::TlsRole;
 pub(crate) use tls_error::TlsError;
