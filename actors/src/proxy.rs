@@ -321,7 +321,7 @@ fn bucket_health(bucket: &BucketHandle) -> BucketHealth {
         name: bucket.name().to_string(),
         state: bucket.state(),
         max_connections: bucket.settings().max_connections,
-        quota: shared.slots.quota(),
+        quota: shared.slots.quota(Instant::now()),
         used: shared.slots.used(),
         idle: shared.idle(),
         leased: shared.counts.leased.load(Ordering::Relaxed),

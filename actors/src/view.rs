@@ -160,7 +160,7 @@ impl View {
             state: "ok".to_owned(),
             bucket: bucket.name().to_string(),
             max_connections: bucket.settings().max_connections as usize,
-            quota: bucket.shared().slots.quota() as usize,
+            quota: bucket.shared().slots.quota(Instant::now()) as usize,
             open: bucket.shared().slots.used() as usize,
             waiting: bucket.shared().counts.waiting.load(Ordering::Relaxed),
             ..CoordinatorRow::default()
@@ -252,7 +252,7 @@ fn gauges(bucket: &BucketHandle) -> BucketGauges {
     let count = |count: &std::sync::atomic::AtomicUsize| count.load(Ordering::Relaxed);
     BucketGauges {
         max_connections: bucket.settings().max_connections as usize,
-        quota: shared.slots.quota() as usize,
+        quota: shared.slots.quota(Instant::now()) as usize,
         idle: shared.idle(),
         leased: count(&shared.counts.leased),
         resetting: count(&shared.counts.resetting),

@@ -226,6 +226,7 @@ impl Actor for BucketActor {
         message: BucketMsg,
         state: &mut BucketState,
     ) -> Result<(), ActorProcessingErr> {
+        let now = Instant::now();
         match message {
             BucketMsg::Acquire { template, wish, since, deadline, reply } => {
                 crate::crash_test::point("bucket", &template.application);
@@ -256,7 +257,7 @@ impl Actor for BucketActor {
         if state.handle.is_gone() {
             myself.stop(None);
         }
-        state.proceed();
+        state.proceed(now);
         Ok(())
     }
 
@@ -273,7 +274,7 @@ impl Actor for BucketActor {
             SupervisionEvent::ActorFailed(who, why) => {
                 if let Some(errand) = state.errands.remove(&who.get_id()) {
                     state.errand_crashed(&errand, &panics::reason(&why));
-                    state.proceed();
+                    state.proceed(Instant::now());
                 }
             }
             _ => {}
@@ -317,8 +318,9 @@ impl BucketState {
             self.call_in(&key, |conn| waiter.distance(conn));
         }
         let ticket = self.pool.enqueue(key, want, since, deadline, waiter);
-        self.carry_out_plan();
-        self.let_rest();
+        let now = Instant::now();
+        self.carry_out_plan(now);
+        self.let_rest(now);
         let limit = self.handle.settings().queue_limit;
         let of_tenant = self.handle.settings().tenants.queue_limit.unwrap_or(usize::MAX);
         if self.pool.over_limit(limit).is_none() && self.pool.over_tenant_limit(&tenant, of_tenant).is_none()
@@ -409,17 +411,17 @@ impl BucketState {
     }
 
     /// Does what can be done now, sets the next alarm, publishes the counts.
-    fn proceed(&mut self) {
-        self.expire();
-        self.carry_out_plan();
-        self.let_rest();
-        self.give_back_idle();
-        self.set_alarm();
+    fn proceed(&mut self, now: Instant) {
+        self.expire(now);
+        self.carry_out_plan(now);
+        self.let_rest(now);
+        self.give_back_idle(now);
+        self.set_alarm(now);
         self.publish();
-        self.tell_coordinator();
+        self.tell_coordinator(now);
     }
 
-    fn expire(&mut self) {
+    fn expire(&mut self, now: Instant) {
         if let Some(error) = self.paused_too_long() {
             for waiter in self.pool.leave_where(|_, _, _| true) {
                 waiter.refuse(error.clone());
@@ -428,8 +430,11 @@ impl BucketState {
         if self.is_paused() {
             return;
         }
+        if self.pool.waiting() == 0 {
+            return;
+        }
         let settings = self.handle.settings();
-        for expired in self.pool.expire(Instant::now()) {
+        for expired in self.pool.expire(now) {
             expired.token.refuse(AcquireError::Timeout {
                 bucket: settings.name.clone(),
                 waited: expired.waited,
@@ -439,11 +444,10 @@ impl BucketState {
         }
     }
 
-    fn carry_out_plan(&mut self) {
+    fn carry_out_plan(&mut self, now: Instant) {
         if self.pool.waiting() == 0 || self.is_paused() {
             return;
         }
-        let now = Instant::now();
         let handle = self.handle.clone();
         let fresh = |conn: &ServerConn| handle.shared().standing.is_fresh(conn.opened);
         if self.backed_off_until.is_some_and(|until| now >= until) {
@@ -452,7 +456,7 @@ impl BucketState {
         loop {
             let slots = &self.handle.shared().slots;
             let room = Room {
-                free: slots.free(),
+                free: slots.free(now),
                 closing: slots.closing(),
                 may_dial: self.backed_off_until.is_none(),
                 of_tenant: self.handle.settings().tenants.max_connections.unwrap_or(usize::MAX),
@@ -462,7 +466,7 @@ impl BucketState {
                 now,
                 Waiter::is_gone,
                 |waiter, conn| waiter.distance(conn),
-                |conn| fresh(conn) && conn.is_usable(now),
+                |conn| fresh(conn) && conn.is_still_usable(now),
             );
             let mut again = false;
             for action in actions {
@@ -673,7 +677,7 @@ impl BucketState {
 
     /// Says whether connections may rest with their sessions. Where somebody waits, or connections are to be closed or given
     /// to others, they come home.
-    fn let_rest(&mut self) {
+    fn let_rest(&mut self, now: Instant) {
         let settings = self.handle.settings();
         let shared = self.handle.shared();
         let allowed = self.pool.waiting() == 0
@@ -681,12 +685,12 @@ impl BucketState {
             && !settings.affinity.is_zero()
             && settings.tenants.max_connections.is_none()
             && !shared.slots.is_hungry()
-            && shared.slots.surplus().0 == 0
+            && shared.slots.surplus(now).0 == 0
             && !shared.standing.wants_connections_back()
             && self_test::reset_is_complete(&self.handle);
         if shared.resting.allow(allowed) && !allowed {
             self.call_in_all();
-            self.carry_out_plan();
+            self.carry_out_plan(now);
         }
     }
 
@@ -694,10 +698,11 @@ impl BucketState {
         self.lent.remove(&conn.id);
         conn.share = None;
         let recalled = conn.recall().level() > RecallLevel::None;
-        let over_quota = self.handle.shared().slots.surplus().0 > 0;
+        let now = Instant::now();
+        let over_quota = self.handle.shared().slots.surplus(now).0 > 0;
         let standing = &self.handle.shared().standing;
         let stale = standing.paused().is_some() || standing.is_retired() || !standing.is_fresh(conn.opened);
-        let unwanted = self.draining || over_quota || recalled || stale || conn.is_expired(Instant::now());
+        let unwanted = self.draining || over_quota || recalled || stale || conn.is_expired(now);
         if unwanted || wear == Wear::Tainted {
             debug!(bucket = %self.handle.name(), conn = %conn.id, ?wear, "closed as it came home");
             drop(conn);
@@ -713,7 +718,7 @@ impl BucketState {
         if matches!(wear, Wear::Untouched | Wear::Known) {
             return self.put_idle(key, conn, since);
         }
-        self.pool.reset_began(key.clone(), Instant::now());
+        self.pool.reset_began(key.clone(), now);
         let (myself, timeout) = (self.myself.clone(), self.handle.settings().reset_timeout);
         let work = Box::pin(async move {
             let outcome = match tokio::time::timeout(timeout, reset(&mut conn)).await {
@@ -731,10 +736,11 @@ impl BucketState {
     /// Less may be permitted than is open: closes idle connections first, then asks for lent ones; what is overdue is
     /// closed at once, what serves nobody first.
     fn shrink(&mut self) {
+        let now = Instant::now();
         // What rests is as good as idle.
-        self.let_rest();
+        self.let_rest(now);
         let slots = Arc::clone(&self.handle.shared().slots);
-        let (surplus, reason) = slots.surplus();
+        let (surplus, reason) = slots.surplus(now);
         let mut idle = self.pool.idle().min(surplus as usize);
         let surplus = surplus as usize - idle;
         if idle > 0 {
@@ -748,7 +754,7 @@ impl BucketState {
         if surplus > 0 || self.recalling {
             self.recall(surplus, reason);
         }
-        let overdue = slots.overdue();
+        let overdue = slots.overdue(now);
         if overdue > 0 {
             let left = overdue - slots.cut_short(overdue);
             warn!(bucket = %self.handle.name(), overdue, lent = left, "connections are closed: their slots are needed");
@@ -789,22 +795,20 @@ impl BucketState {
     }
 
     /// Others wait: whatever has been idle for a moment is given to them.
-    fn give_back_idle(&mut self) {
+    fn give_back_idle(&mut self, now: Instant) {
         if !self.handle.shared().slots.is_hungry() || self.pool.waiting() > 0 || self.pool.idle() == 0 {
             return;
         }
-        let now = Instant::now();
         drop(self.pool.retire(|_, since| now.duration_since(since) >= GIVE_BACK_AFTER));
     }
 
     /// Tells the coordinator when slots are missing or can be given back: at once when that begins, then now and then.
-    fn tell_coordinator(&mut self) {
+    fn tell_coordinator(&mut self, now: Instant) {
         let shared = self.handle.shared();
         let demand = self.handle.demand(shared.slots.used());
-        let quota = shared.slots.quota();
+        let quota = shared.slots.quota(now);
         let unneeded = quota > demand.used.max(demand.want);
         let speaks = demand.want > quota || (unneeded && shared.slots.is_hungry());
-        let now = Instant::now();
         if !speaks {
             self.spoke = None;
         } else if self.spoke.is_none_or(|spoke| now.duration_since(spoke) >= SPEAK_EVERY) {
@@ -863,7 +867,7 @@ impl BucketState {
         if let Some(before) = now.checked_sub(FORGET_SUB_POOL) {
             self.pool.forget_unused(before);
         }
-        if self.handle.shared().slots.quota() < settings.max_connections {
+        if self.handle.shared().slots.quota(now) < settings.max_connections {
             // The coordinator may have been away when we asked.
             self.handle.shared().coordinator.look(&self.handle);
         }
@@ -880,7 +884,7 @@ impl BucketState {
         }
         let there = self.pool.idle_or_opening() + self.handle.shared().resting.count();
         let missing = (self.handle.settings().min_idle as usize).saturating_sub(there);
-        for _ in 0..missing.min(self.handle.shared().slots.free() as usize) {
+        for _ in 0..missing.min(self.handle.shared().slots.free(now) as usize) {
             let Some(key) = self.pool.warm() else { return };
             self.dial(key);
         }
@@ -888,7 +892,7 @@ impl BucketState {
 
     fn drain(&mut self) {
         self.draining = true;
-        self.let_rest();
+        self.let_rest(Instant::now());
         drop(self.pool.retire(|_, _| true));
         for waiter in self.pool.leave_where(|_, _, _| true) {
             waiter.refuse(AcquireError::Draining);
@@ -903,8 +907,7 @@ impl BucketState {
     }
 
     /// One timer for all waiters: it is set when the earliest deadline comes before it.
-    fn set_alarm(&mut self) {
-        let now = Instant::now();
+    fn set_alarm(&mut self, now: Instant) {
         if self.wakes.is_some_and(|wakes| wakes <= now) {
             self.wakes = None;
         }

@@ -175,13 +175,15 @@ impl ServerConn {
         self.expires.is_some_and(|expires| now >= expires)
     }
 
-    /// Whether it may be lent. Never waits. A connection that died, or on which the server said something unasked, is not.
+    /// Whether it may go on lying idle. Never waits. A connection that died, or on which the server said something unasked, may
+    /// not.
     pub(crate) fn is_usable(&mut self, now: Instant) -> bool {
         !self.is_expired(now) && self.link().is_some_and(|link| link.check_idle() == IdleCheck::Quiet)
     }
 
-    /// Whether it may be used on, by the session that used it a moment ago.
-    fn is_still_usable(&mut self, now: Instant) -> bool {
+    /// The same for who is about to use it, by what the runtime knows of its socket: it hears of a close before the request
+    /// that comes after it.
+    pub(crate) fn is_still_usable(&mut self, now: Instant) -> bool {
         !self.is_expired(now) && self.link().is_some_and(|link| link.glance_idle() == IdleCheck::Quiet)
     }
 }

@@ -31,8 +31,8 @@ struct Holder {
 
 impl Slots {
     /// Slots that the coordinator lets this proxy use now.
-    pub(crate) fn quota(&self) -> u32 {
-        self.permission().allowance.at(Instant::now())
+    pub(crate) fn quota(&self, now: Instant) -> u32 {
+        self.permission().allowance.at(now)
     }
 
     /// What the coordinator said. What is open beyond it is closed as it comes home.
@@ -60,8 +60,8 @@ impl Slots {
     }
 
     /// Slots that may be taken now.
-    pub(crate) fn free(&self) -> u32 {
-        Self::limit(&self.permission(), Instant::now()).saturating_sub(self.used())
+    pub(crate) fn free(&self, now: Instant) -> u32 {
+        Self::limit(&self.permission(), now).saturating_sub(self.used())
     }
 
     /// Others wait: what lies idle is to be closed.
@@ -70,8 +70,8 @@ impl Slots {
     }
 
     /// Slots that must be given back at a clean boundary, and why: others wait, or the time of what is open runs out.
-    pub(crate) fn surplus(&self) -> (u32, RecallReason) {
-        let (permission, now) = (*self.permission(), Instant::now());
+    pub(crate) fn surplus(&self, now: Instant) -> (u32, RecallReason) {
+        let permission = *self.permission();
         let soon = permission.allowance.at(now + permission.notice);
         let reason = if soon < permission.allowance.at(now) {
             RecallReason::LeaseEnds
@@ -83,12 +83,12 @@ impl Slots {
     }
 
     /// Slots whose time is up: their connections are to be closed at once.
-    pub(crate) fn overdue(&self) -> u32 {
+    pub(crate) fn overdue(&self, now: Instant) -> u32 {
         let permission = *self.permission();
         if permission.close.is_zero() {
             return 0;
         }
-        self.used().saturating_sub(permission.allowance.at(Instant::now() + permission.close))
+        self.used().saturating_sub(permission.allowance.at(now + permission.close))
     }
 
     /// Has connections closed without ceremony that serve nobody: those being opened or closed, `count` at most.
@@ -223,9 +223,9 @@ mod tests {
         let mut permit = slots.take(freed).unwrap();
         permit.closing();
         permit.closing();
-        assert_eq!((slots.used(), slots.closing(), slots.free()), (1, 1, 0));
+        assert_eq!((slots.used(), slots.closing(), slots.free(Instant::now())), (1, 1, 0));
         drop(permit);
-        assert_eq!((slots.used(), slots.closing(), slots.free()), (0, 0, 1));
+        assert_eq!((slots.used(), slots.closing(), slots.free(Instant::now())), (0, 0, 1));
     }
 
     #[test]
@@ -234,7 +234,7 @@ mod tests {
         slots.permit(Permission::constant(2));
         let _held = (slots.take(freed.clone()), slots.take(freed.clone()));
         slots.permit(Permission::constant(1));
-        assert_eq!(slots.free(), 0);
+        assert_eq!(slots.free(Instant::now()), 0);
         assert!(slots.take(freed).is_none());
     }
 
@@ -244,7 +244,7 @@ mod tests {
         slots.permit(Permission::constant(3));
         let _held = slots.take(freed.clone());
         let used = slots.renegotiate(|used| (Permission { target: 2, ..Permission::constant(3) }, used));
-        assert_eq!((used, slots.quota(), slots.free()), (1, 3, 1));
+        assert_eq!((used, slots.quota(Instant::now()), slots.free(Instant::now())), (1, 3, 1));
         let _second = slots.take(freed.clone());
         assert!(slots.take(freed).is_none(), "others wait");
     }
@@ -262,10 +262,13 @@ mod tests {
         closing.opened();
         closing.closing();
         slots.permit(Permission::constant(0));
-        assert_eq!((slots.overdue(), slots.surplus()), (0, (2, RecallReason::QuotaShrank)));
+        assert_eq!(
+            (slots.overdue(Instant::now()), slots.surplus(Instant::now())),
+            (0, (2, RecallReason::QuotaShrank))
+        );
         let close = std::time::Duration::from_millis(1);
         slots.permit(Permission { close, ..Permission::constant(0) });
-        assert_eq!(slots.overdue(), 3);
+        assert_eq!(slots.overdue(Instant::now()), 3);
         assert_eq!(slots.cut_short(3), 2);
         assert_eq!(open.recall().level(), RecallLevel::None);
         assert_eq!([opening.recall().level(), closing.recall().level()], [RecallLevel::Now; 2]);

@@ -1,6 +1,7 @@
 //! What operators want of a bucket now: paused, closed to new clients, its connections replaced. It outlives the
 //! bucket's actor, so that a crash undoes no command.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -8,7 +9,11 @@ use tokio::time::Instant;
 
 /// Everything that commands changed. All moments are given, none is read.
 #[derive(Debug, Default)]
-pub(crate) struct Standing(Mutex<State>);
+pub(crate) struct Standing {
+    state: Mutex<State>,
+    /// Nothing is out of the ordinary: most questions, several for each lease, need no lock.
+    special: AtomicBool,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -25,23 +30,25 @@ struct State {
 impl Standing {
     /// False if it was paused before.
     pub(super) fn pause(&self, now: Instant) -> bool {
-        let mut state = self.lock();
-        let changed = state.paused.is_none();
-        state.paused.get_or_insert(now);
-        changed
+        self.change(|state| {
+            let changed = state.paused.is_none();
+            state.paused.get_or_insert(now);
+            changed
+        })
     }
 
     /// When the pause that ends here began.
     pub(super) fn resume(&self, now: Instant) -> Option<Instant> {
-        let mut state = self.lock();
-        let since = state.paused.take()?;
-        state.last_pause = Some((since, now));
-        Some(since)
+        self.change(|state| {
+            let since = state.paused.take()?;
+            state.last_pause = Some((since, now));
+            Some(since)
+        })
     }
 
     /// Since when it is paused.
     pub(crate) fn paused(&self) -> Option<Instant> {
-        self.lock().paused
+        self.special()?.paused
     }
 
     /// How much of the time since `since` was pause.
@@ -54,19 +61,21 @@ impl Standing {
 
     /// Whether new clients may come in. False if it was so before.
     pub(crate) fn disable(&self, disabled: bool) -> bool {
-        let mut state = self.lock();
-        let changed = state.disabled != disabled || (!disabled && state.draining);
-        state.disabled = disabled;
-        state.draining &= disabled;
-        changed
+        self.change(|state| {
+            let changed = state.disabled != disabled || (!disabled && state.draining);
+            state.disabled = disabled;
+            state.draining &= disabled;
+            changed
+        })
     }
 
     /// No new clients, and those that are there leave when nothing of theirs is under way.
     pub(crate) fn drain(&self) -> bool {
-        let mut state = self.lock();
-        let changed = !state.draining;
-        (state.disabled, state.draining) = (true, true);
-        changed
+        self.change(|state| {
+            let changed = !state.draining;
+            (state.disabled, state.draining) = (true, true);
+            changed
+        })
     }
 
     pub(crate) fn is_draining(&self) -> bool {
@@ -74,31 +83,30 @@ impl Standing {
     }
 
     pub(super) fn reconnect(&self, now: Instant) {
-        self.lock().fresh_since = Some(now);
+        self.change(|state| state.fresh_since = Some(now));
     }
 
     /// Whether a connection opened at this moment may still be lent.
     pub(super) fn is_fresh(&self, opened: Instant) -> bool {
-        self.lock().fresh_since.is_none_or(|since| opened >= since)
+        self.special().is_none_or(|state| state.fresh_since.is_none_or(|since| opened >= since))
     }
 
     /// Whether no connection is to stay where it is: the bucket is paused, or going away.
     pub(super) fn wants_connections_back(&self) -> bool {
-        let state = self.lock();
-        state.paused.is_some() || state.retired
+        self.special().is_some_and(|state| state.paused.is_some() || state.retired)
     }
 
     pub(super) fn retire(&self) {
-        self.lock().retired = true;
+        self.change(|state| state.retired = true);
     }
 
     /// It stands in the configuration again.
     pub(crate) fn reinstate(&self) {
-        self.lock().retired = false;
+        self.change(|state| state.retired = false);
     }
 
     pub(crate) fn is_retired(&self) -> bool {
-        self.lock().retired
+        self.special().is_some_and(|state| state.retired)
     }
 
     /// Whether new clients are refused.
@@ -120,7 +128,22 @@ impl Standing {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes something.
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.lock();
+        let outcome = change(&mut state);
+        let State { paused, disabled, draining, retired, fresh_since, .. } = &*state;
+        let special = paused.is_some() || *disabled || *draining || *retired || fresh_since.is_some();
+        self.special.store(special, Ordering::Release);
+        outcome
+    }
+
+    /// What there is to know, if anything is out of the ordinary.
+    fn special(&self) -> Option<MutexGuard<'_, State>> {
+        self.special.load(Ordering::Acquire).then(|| self.lock())
     }
 }
 

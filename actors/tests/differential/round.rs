@@ -42,6 +42,8 @@ pub struct World {
 pub struct Round {
     pub world: World,
     pub connections: u32,
+    /// Connections change hands after every request, and do not stay with who used them last.
+    pub gives_back: bool,
     pub scripts: Vec<Script>,
 }
 
@@ -86,6 +88,7 @@ impl Plan {
         random.shuffle(&mut profiles);
         profiles.truncate(1 + usize::try_from(random.below(3)).unwrap_or(0));
         let connections = 2 + u32::try_from(random.below(4)).unwrap_or(0);
+        let gives_back = random.below(2) == 0;
         let mut scripts: Vec<Script> = (0..self.clients)
             .map(|client| {
                 let profile = *random.pick(&profiles);
@@ -95,7 +98,7 @@ impl Plan {
         if let Some(mutant) = self.mutant {
             scripts.iter_mut().for_each(|script| script.application = format!("mutant:{mutant}"));
         }
-        Round { world: self.world.clone(), connections, scripts }
+        Round { world: self.world.clone(), connections, gives_back, scripts }
     }
 }
 
@@ -113,6 +116,9 @@ impl Round {
                 bucket.pool_mode = world.mode;
                 bucket.self_test = world.is_measured;
                 bucket.acquire_timeout = patience;
+                if self.gives_back {
+                    bucket.affinity = std::time::Duration::ZERO;
+                }
             },
             |_| {},
         )

@@ -83,7 +83,8 @@ async fn smaller(
 }
 
 async fn fails(like: &Round, scripts: Vec<super::script::Script>) -> Option<(Round, Difference)> {
-    let round = Round { world: like.world.clone(), connections: like.connections, scripts };
+    let Round { world, connections, gives_back, .. } = like;
+    let round = Round { world: world.clone(), connections: *connections, gives_back: *gives_back, scripts };
     for _ in 0..TRIES {
         // Without the steps that end transactions a script may run into the stand-in's own limits.
         if let Err(difference) = round.run().await
