@@ -5,6 +5,7 @@ mod answers;
 mod cost;
 mod report;
 mod rivals;
+mod targets;
 mod work;
 
 use std::error::Error;

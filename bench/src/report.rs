@@ -7,6 +7,7 @@ use tds::encryption::ServerTls;
 
 use crate::cost;
 use crate::rivals::Rival;
+use crate::targets::{IDLE, MODE, TARGETS};
 use crate::work::{Case, Round, Work};
 
 /// The rival that ratios are taken to.
@@ -34,8 +35,34 @@ impl Measured {
     }
 
     /// Round by round, ours by theirs.
-    fn ratio(&self, other: &Self, value: impl Fn(&Round) -> f64) -> Spread {
-        Spread::of(self.rounds.iter().zip(&other.rounds).map(|(ours, theirs)| value(ours) / value(theirs)))
+    fn ratio(&self, other: &Self, of: Ratio) -> Spread {
+        Spread::of(self.rounds.iter().zip(&other.rounds).map(|(ours, theirs)| of.of(ours) / of.of(theirs)))
+    }
+}
+
+/// What is compared with the yardstick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ratio {
+    Rate,
+    P50,
+    Cpu,
+}
+
+impl Ratio {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Rate => "rate",
+            Self::P50 => "p50",
+            Self::Cpu => "CPU of a request",
+        }
+    }
+
+    fn of(self, round: &Round) -> f64 {
+        match self {
+            Self::Rate => round.rate,
+            Self::P50 => round.p50,
+            Self::Cpu => round.cpu.unwrap_or(f64::NAN),
+        }
     }
 }
 
@@ -65,6 +92,7 @@ pub(crate) struct Report {
     names: Vec<String>,
     text: String,
     idle: String,
+    targets: String,
 }
 
 impl Report {
@@ -74,6 +102,7 @@ impl Report {
             names: rivals.iter().map(|rival| rival.name.clone()).collect(),
             text: String::new(),
             idle: String::new(),
+            targets: String::new(),
         };
         let text = format!(
             "Machine: {}. Command: `make bench` (`bench {}`). {rounds} rounds of {} ms for each case and rival, in turns, \
@@ -94,6 +123,13 @@ impl Report {
     pub(crate) fn case(&mut self, case: &Case, measured: Vec<Measured>) {
         let yardstick = self.names.iter().position(|name| name == YARDSTICK).and_then(|at| measured.get(at));
         let direct = measured.first().map_or(0.0, |direct| direct.median(|round| round.p50));
+        let mode = self.names.iter().position(|name| name == MODE).and_then(|at| measured.get(at));
+        if let (Some(ours), Some(theirs)) = (mode, yardstick) {
+            for target in TARGETS.iter().filter(|target| target.case == case.name) {
+                let found = ours.ratio(theirs, target.ratio);
+                self.targets.push_str(&target.line(found.median, &found.to_string()));
+            }
+        }
         let mut text = String::new();
         for (name, one) in self.names.iter().zip(&measured) {
             let rate = match case.work {
@@ -104,11 +140,9 @@ impl Report {
             let cpu = one.cpu().map_or_else(String::new, |cpu| format!("{cpu:.1}"));
             let ratios = match yardstick {
                 Some(other) if name != YARDSTICK => [
-                    one.ratio(other, |round| round.rate).to_string(),
-                    one.ratio(other, |round| round.p50).to_string(),
-                    one.cpu().map_or_else(String::new, |_| {
-                        one.ratio(other, |round| round.cpu.unwrap_or(f64::NAN)).to_string()
-                    }),
+                    one.ratio(other, Ratio::Rate).to_string(),
+                    one.ratio(other, Ratio::P50).to_string(),
+                    one.cpu().map_or_else(String::new, |_| one.ratio(other, Ratio::Cpu).to_string()),
                 ],
                 _ => [const { String::new() }; 3],
             };
@@ -128,6 +162,14 @@ impl Report {
         let line = format!("| {name} | {kind} | {clients} | {each} |\n");
         print!("{line}");
         self.idle.push_str(&line);
+        if let Some((_, bound)) = IDLE.iter().find(|(of, _)| name == MODE && *of == kind) {
+            let verdict = if each <= *bound { "reached" } else { "missed" };
+            let limit =
+                if each <= *bound { "" } else { "most of it are the four mailboxes of a session's actor" };
+            let line =
+                format!("| idle client, {kind}: bytes | at most {bound} | {each} | {verdict} | {limit} |\n");
+            self.targets.push_str(&line);
+        }
     }
 
     fn say(&mut self, text: &str) {
@@ -137,9 +179,10 @@ impl Report {
 
     /// The whole page.
     pub(crate) fn text(&self) -> String {
-        let idle = &self.idle;
+        let (idle, targets) = (&self.idle, &self.targets);
         format!(
-            "# Benchmark\n\n{}{}\n## Memory of an idle client\n\nLogged in, no request yet. The kernel's sockets are not in \
+            "# Benchmark\n\n{}## Targets\n\nRatios of transaction mode to HAProxy, and what they were to be.\n\n\
+             | case | wanted | found | | what limits it |\n|---|---|---|---|---|\n{targets}\n## All cases\n\n{}\n## Memory of an idle client\n\nLogged in, no request yet. The kernel's sockets are not in \
              it. A plain TCP proxy holds a connection to the server for each of them; ours holds none.\n\n\
              | rival | client | clients | bytes each |\n|---|---|---:|---:|\n{idle}",
             ABOUT, self.text
