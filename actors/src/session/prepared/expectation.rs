@@ -107,7 +107,8 @@ impl Expectation {
     pub(crate) fn broken_off(&mut self, reals: &mut RealHandles) {
         for (expected, _) in std::mem::take(&mut self.calls) {
             match expected {
-                Expected::Gives { .. } | Expected::Learns { .. } if !self.has_come => reals.lose(),
+                Expected::Gives { frees, .. } if !self.has_come => did_not_come(frees, reals),
+                Expected::Learns { .. } if !self.has_come => reals.lose(),
                 Expected::OwnUnprepare(real) | Expected::Unprepares(real) => reals.forget(real),
                 _ => {}
             }
@@ -159,8 +160,11 @@ impl Expectation {
         reals: &mut RealHandles,
     ) -> Edit {
         let twice = std::mem::replace(&mut self.has_come, true);
-        // A failed prepare gives NULL.
-        let Some(real) = handle(value) else { return Edit::Keep };
+        let Some(real) = handle(value) else {
+            // A failed prepare gives NULL, and has dropped the old handle or has not.
+            frees.into_iter().for_each(|freed| reals.disown(freed));
+            return Edit::Keep;
+        };
         if twice {
             // Two handles from one call: this is the answer to another one, and which is not known.
             self.fall_out_of_step(statements, reals);
@@ -206,12 +210,15 @@ impl Expectation {
                 reals.forget(real);
                 Edit::Keep
             }
-            Expected::Gives { .. } | Expected::Learns { .. } => {
-                if !self.has_come {
-                    reals.lose();
-                }
+            Expected::Gives { frees, .. } if !self.has_come => {
+                did_not_come(frees, reals);
                 Edit::Keep
             }
+            Expected::Learns { .. } if !self.has_come => {
+                reals.lose();
+                Edit::Keep
+            }
+            Expected::Gives { .. } | Expected::Learns { .. } => Edit::Keep,
             Expected::Nothing | Expected::Uses(_) | Expected::Shifted(_) => Edit::Keep,
         };
         self.has_come = false;
@@ -244,6 +251,12 @@ impl Expectation {
         }
         reals.lose();
     }
+}
+
+/// A new handle may have been made, and the old one dropped for it: neither is of use.
+fn did_not_come(frees: Option<i32>, reals: &mut RealHandles) {
+    frees.into_iter().for_each(|freed| reals.disown(freed));
+    reals.lose();
 }
 
 /// The handle in a return value; none for NULL, and for what is no handle.

@@ -241,6 +241,20 @@ fn a_handle_that_did_not_come_makes_the_connection_want_a_reset() {
 }
 
 #[test]
+fn an_old_handle_is_of_no_use_where_the_new_one_did_not_come() {
+    let (mut client, mut pool) = prepared();
+    let reals = &mut pool.connections[0].1;
+    let payload = message(&[ask(Deed::PrepExec, 0, None)]);
+    let plan = calls(&payload, true).unwrap().plan(&payload, &mut client.statements, on(reals));
+    let Plan::Send(mut sending) = plan else { panic!("{plan:?}") };
+    // The server drops the one and fails before it gives the other.
+    sending.expects.broken_off(reals);
+    let payload = message(&[ask(Deed::Execute, 0, Some(1))]);
+    let plan = calls(&payload, true).unwrap().plan(&payload, &mut client.statements, on(reals));
+    assert_eq!(sent(&plan, &payload).calls[0].procedure, Procedure::Id(ProcId::PREP_EXEC));
+}
+
+#[test]
 fn a_handle_that_the_server_has_dropped_is_not_used_twice() {
     let (mut client, mut pool) = prepared();
     // Somebody's text did it.
