@@ -13,6 +13,8 @@ pub struct Difference {
     pub at: usize,
     pub direct: String,
     pub proxied: String,
+    /// How the pool was then.
+    pub pool: String,
 }
 
 /// What a run showed beside its differences.
@@ -74,7 +76,7 @@ impl Difference {
             };
             text.chars().take(1500).collect()
         };
-        Self { client, at, direct: show(direct), proxied: show(proxied) }
+        Self { client, at, direct: show(direct), proxied: show(proxied), pool: String::new() }
     }
 }
 

@@ -129,7 +129,11 @@ impl Round {
         }
         let mut count = Count::default();
         while let Some(examined) = clients.join_next().await {
-            count.add(examined.expect("to compare does not panic")?);
+            let examined = examined.expect("to compare does not panic");
+            count.add(examined.map_err(|difference| {
+                let pool = format!("{:?}", stage.proxy.health().buckets);
+                Box::new(Difference { pool, ..*difference })
+            })?);
         }
         stage.until_everybody_left().await;
         Ok(count)

@@ -23,7 +23,7 @@ pub async fn shrink(round: Round, difference: Difference) -> (Round, Difference)
     }
     let mut chunk = best.0.scripts.len().div_ceil(2);
     while chunk > 0 && Instant::now() < over {
-        let found = smaller(&best.0, &mut (0..best.0.scripts.len()).step_by(chunk), |round, from| {
+        let found = smaller(&best.0, (0..best.0.scripts.len()).step_by(chunk), |round, from| {
             let others =
                 |(at, s): (usize, _)| (at < from || at >= from + chunk || is(failing, s)).then(|| s.clone());
             round.scripts.iter().enumerate().filter_map(others).collect()
@@ -67,7 +67,7 @@ fn is(client: usize, script: &super::script::Script) -> bool {
 
 async fn smaller(
     round: &Round,
-    places: &mut dyn Iterator<Item = usize>,
+    places: impl Iterator<Item = usize>,
     without: impl Fn(&Round, usize) -> Vec<super::script::Script>,
 ) -> Option<(Round, Difference)> {
     for from in places {
