@@ -164,8 +164,11 @@ impl Report {
         self.idle.push_str(&line);
         if let Some((_, bound)) = IDLE.iter().find(|(of, _)| name == MODE && *of == kind) {
             let verdict = if each <= *bound { "reached" } else { "missed" };
-            let limit =
-                if each <= *bound { "" } else { "most of it are the four mailboxes of a session's actor" };
+            let limit = if each <= *bound {
+                ""
+            } else {
+                "6 kB are what the actor library allocates for an actor, most of it mailboxes of 32 places"
+            };
             let line =
                 format!("| idle client, {kind}: bytes | at most {bound} | {each} | {verdict} | {limit} |\n");
             self.targets.push_str(&line);
