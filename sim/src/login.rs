@@ -14,6 +14,7 @@ use tds::message::{Message, MessageReader, write_message};
 use tds::packet::{MAX_PACKET_SIZE, MIN_PACKET_SIZE, PacketType, Status};
 use tds::read::Reader;
 use tds::server_message::ServerMessage;
+use tds::session_state::State;
 use tds::token::TokenKind;
 use tds::type_info::Collation;
 use tds::{Dialect, Malformed, TdsVersion, write};
@@ -31,13 +32,6 @@ use crate::wire::{SharedWire, fill, flush, lock, start_tls};
 
 /// The largest packet of an encrypted connection: a packet must fit one TLS record.
 const MAX_ENCRYPTED_PACKET: usize = 16_383;
-
-/// The state that a new session has for SESSIONRECOVERY: the eight states and values of the example in [MS-TDS] 4.17.
-const INITIAL_STATE: &[u8] = &[
-    0x00, 0x09, 0x00, 0x60, 0x81, 0x14, 0xFF, 0xE7, 0xFF, 0xFF, 0x00, 0x02, 0x02, 0x07, 0x01, 0x04, 0x01,
-    0x00, 0x05, 0x04, 0xFF, 0xFF, 0xFF, 0xFF, 0x06, 0x01, 0x00, 0x07, 0x01, 0x02, 0x08, 0x08, 0, 0, 0, 0, 0,
-    0, 0, 0, 0x09, 0x04, 0x28, 0x23, 0x00, 0x00,
-];
 
 /// LOGINACK's program name; drivers look at it.
 const PROGRAM: &str = "Microsoft SQL Server";
@@ -235,7 +229,7 @@ impl Door<'_> {
             client_net_address: peer.ip().to_string(),
             on_kill: Some(Arc::new(move || entry.end())),
         });
-        let features = self.acknowledged(login, &principal);
+        let features = self.acknowledged(login, &principal, &session);
         let acknowledged = |id| features.iter().any(|feature: &Feature| feature.id == id);
         let format = Format {
             dialect: Dialect {
@@ -386,7 +380,7 @@ impl Door<'_> {
         End::Ended.into()
     }
 
-    fn acknowledged(&self, login: &Login7, principal: &Principal) -> Vec<Feature> {
+    fn acknowledged(&self, login: &Login7, principal: &Principal, session: &Session) -> Vec<Feature> {
         let options = self.options();
         if self.version.generation() < 4 || !options.kind.acknowledges_features() {
             return Vec::new();
@@ -395,7 +389,12 @@ impl Door<'_> {
         let answer = |asked: &Feature| -> Option<Bytes> {
             match asked.id {
                 FeatureId::SESSION_RECOVERY if options.features.session_recovery => {
-                    Some(Bytes::from_static(INITIAL_STATE))
+                    // The states that later SESSIONSTATE tokens are changes of ([MS-TDS] 2.2.7.11).
+                    let mut data = Vec::new();
+                    for (id, value) in session.state_summary().states {
+                        State { id, value: &value }.write(&mut data);
+                    }
+                    Some(Bytes::from(data))
                 }
                 FeatureId::FED_AUTH if principal.federated => Some(Bytes::new()),
                 FeatureId::UTF8_SUPPORT if new && options.features.utf8 => Some(Bytes::from_static(&[1])),

@@ -351,7 +351,7 @@ fn session_state_is_told_where_session_recovery_was_agreed_on() {
         tokens
             .iter()
             .filter_map(|token| match token {
-                Token::State(_, recoverable) => Some(*recoverable),
+                Token::State(_, recoverable, _) => Some(*recoverable),
                 _ => None,
             })
             .collect()
@@ -360,6 +360,79 @@ fn session_state_is_told_where_session_recovery_was_agreed_on() {
     let tokens = client.batch("drop table #mine");
     assert_eq!(recoverable(&tokens), [true]);
     assert!(matches!(tokens[tokens.len() - 2..], [Token::State(..), Token::Done(_)]));
+}
+
+/// A client that was told of SESSIONRECOVERY, and what it is told of the states: number, recoverable, ids.
+fn told_client(server: &SimHandle) -> Client {
+    let mut dial = dial(server, ServerTls::Off);
+    dial.login.features = vec![Feature { id: FeatureId::SESSION_RECOVERY, data: Default::default() }];
+    Client::dial(server.addr(), &dial).unwrap()
+}
+
+fn told(tokens: &[Token]) -> Vec<(u32, bool, Vec<u8>)> {
+    let state = |token: &Token| match token {
+        Token::State(number, recoverable, ids) => Some((*number, *recoverable, ids.clone())),
+        _ => None,
+    };
+    tokens.iter().filter_map(state).collect()
+}
+
+#[test]
+fn states_are_told_as_changes_of_those_at_login_and_a_reset_goes_back_to_them() {
+    let server = server();
+    let mut client = told_client(&server);
+    let response = client.response.clone().unwrap();
+    let initial = response.feature(FeatureId::SESSION_RECOVERY).unwrap();
+    let initial = tds::session_state::states(&initial.data).map(|state| state.unwrap().id);
+    assert_eq!(initial.collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5, 6]);
+    assert_eq!(told(&client.batch("select 1")), []);
+    assert_eq!(told(&client.batch("set context_info 0x01")), [(0, true, vec![4])]);
+    assert_eq!(told(&client.batch("set context_info 0x01")), [], "it is the same");
+    assert_eq!(told(&client.batch("exec('set datefirst 3') select 1")), [], "it ends with its text");
+    client.batch("create procedure p as set datefirst 3; exec sp_set_session_context N'k', 1");
+    assert_eq!(told(&client.batch("exec p")), [(1, true, vec![5])]);
+    client.batch("set transaction isolation level serializable");
+    client.send_batch("select 1", Status::RESET_CONNECTION);
+    assert_eq!(told(&client.receive()), [(3, true, vec![2])], "the isolation level outlives it");
+    assert_eq!(told(&client.batch("set context_info 0x01")), [(4, true, vec![4])]);
+}
+
+#[test]
+fn whether_a_state_is_recoverable_counts_for_each_by_itself() {
+    let server = server();
+    let mut client = told_client(&server);
+    let tokens = client.batch("create table #mine (n int); set datefirst 3");
+    assert_eq!(told(&tokens), [(0, false, vec![1])]);
+    assert_eq!(told(&client.batch("set lock_timeout 9")), [(1, false, vec![3])]);
+    assert_eq!(told(&client.batch("select 1")), []);
+    assert_eq!(told(&client.batch("drop table #mine")), [(2, true, vec![1, 3])]);
+    for (begins, ends) in [
+        ("begin tran", "commit"),
+        ("declare c cursor global for select 1", "deallocate c"),
+        ("exec sp_getapplock 'k', 'Shared', 'Session'", "exec sp_releaseapplock 'k', 'Session'"),
+        ("execute as login = 'sa'", "revert"),
+        ("create table ##t (n int)", "drop table ##t"),
+    ] {
+        let recoverable = |tokens: &[Token]| {
+            told(tokens).iter().map(|(_, recoverable, _)| *recoverable).collect::<Vec<_>>()
+        };
+        assert_eq!(recoverable(&client.batch(begins)), [false], "{begins}");
+        assert_eq!(recoverable(&client.batch(ends)), [true], "{ends}");
+    }
+    let document = "declare @h int exec sp_xml_preparedocument @h output, N'<a/>' select @h";
+    let [Value::Int(handle)] = rows(&client.batch(document))[0][..] else { panic!("a handle") };
+    let tokens = client.batch(&format!("exec sp_xml_removedocument {handle}"));
+    assert!(matches!(told(&tokens)[..], [(_, true, _)]));
+    assert_eq!(errors(&client.batch(&format!("exec sp_xml_removedocument {handle}"))), [6607]);
+}
+
+#[test]
+fn a_transaction_that_a_reset_keeps_is_told_again() {
+    let server = server();
+    let mut client = told_client(&server);
+    client.batch("begin tran");
+    client.send_batch("select 1", Status::RESET_CONNECTION_SKIP_TRAN);
+    assert!(matches!(told(&client.receive())[..], [(_, false, _)]));
 }
 
 #[test]

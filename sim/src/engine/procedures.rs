@@ -112,6 +112,27 @@ impl Session {
                 }
                 Answer::ok()
             }
+            // Only that there is a document: nothing reads one.
+            "sp_xml_preparedocument" => {
+                self.next_document += 1;
+                self.xml_documents.insert(self.next_document);
+                let handle = args.iter().position(|a| a.output);
+                let outputs = handle.map(|at| (at, SqlType::INT, Datum::Int(self.next_document)));
+                Answer { status: 0, outputs: outputs.into_iter().collect() }
+            }
+            "sp_xml_removedocument" => {
+                let handle = named(args, "@hdoc", 0).and_then(Arg::int).unwrap_or_default();
+                if !self.xml_documents.remove(&handle) {
+                    return Err(SqlError::new(
+                        6607,
+                        16,
+                        3,
+                        "sp_xml_removedocument: The value supplied for parameter number 1 is invalid.",
+                    )
+                    .into());
+                }
+                Answer::ok()
+            }
             "sp_reset_connection" => {
                 let report = self.reset(false, &self.cancel.clone());
                 if let Some(descriptor) = report.rolled_back {
@@ -433,7 +454,6 @@ impl Session {
             "sp_rename"
             | "sp_help"
             | "sp_spaceused"
-            | "sp_xml_preparedocument"
             | "sp_oacreate"
             | "sp_describe_undeclared_parameters" => return Err(unsupported(name).into()),
             _ => return Ok(None),

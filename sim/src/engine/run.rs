@@ -679,11 +679,17 @@ impl Session {
         self.leave_frame();
         self.line = line;
         let options = super::settings::Settings { rowcount: settings.rowcount, ..settings };
+        let language = options.language.clone();
+        let inner = self.settings.language.clone();
         if self.settings != options {
             self.settings = options;
             self.settings_changed();
         }
         self.isolation = isolation;
+        if inner != language {
+            // Whoever wants to recover the session knows its language by ENVCHANGE alone ([MS-TDS] 2.2.6.4).
+            emit.env_change(&tds::env_change::EnvChange::Language { new: language, old: inner })?;
+        }
         if self.database != database {
             let old = std::mem::replace(&mut self.database, database.clone());
             emit.env_change(&tds::env_change::EnvChange::Database { new: database, old })?;

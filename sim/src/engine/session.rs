@@ -1,6 +1,6 @@
 //! One logged-in connection: everything that T-SQL can see and change about it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
@@ -45,6 +45,9 @@ pub struct Session {
     pub(super) security: Vec<String>,
     pub(super) app_role: Option<(String, i64)>,
     pub(super) identity_insert: Option<i64>,
+    /// sp_xml_preparedocument: the handles.
+    pub(super) xml_documents: BTreeSet<i64>,
+    pub(super) next_document: i64,
     pub(super) prepared: HashMap<i64, Prepared>,
     pub(super) next_handle: i64,
     pub(super) cursors: HashMap<String, Cursor>,
@@ -56,7 +59,12 @@ pub struct Session {
     pub(super) bulk: Option<BulkTarget>,
     pub(super) cancel: Cancel,
     pub(super) running_cancel: Arc<Mutex<Cancel>>,
-    last_state: SessionStateChange,
+    /// As after the login, and as the client believes it to be after a reset ([MS-TDS] 2.2.6.4).
+    initial_state: SessionStateChange,
+    /// What the client was told last.
+    told_state: SessionStateChange,
+    /// States that it was told of as not recoverable.
+    told_unrecoverable: BTreeSet<u8>,
     pub(super) line: u32,
     pub(super) next_frame: u64,
     /// Objects of other sessions' kind: ##tables that this session made.
@@ -134,6 +142,8 @@ impl Session {
             security: Vec::new(),
             app_role: None,
             identity_insert: None,
+            xml_documents: BTreeSet::new(),
+            next_document: 0,
             prepared: HashMap::new(),
             next_handle: 1,
             cursors: HashMap::new(),
@@ -144,13 +154,16 @@ impl Session {
             bulk: None,
             cancel: Cancel::new(),
             running_cancel,
-            last_state: SessionStateChange::default(),
+            initial_state: SessionStateChange::default(),
+            told_state: SessionStateChange::default(),
+            told_unrecoverable: BTreeSet::new(),
             line: 1,
             next_frame: 0,
             global_temps: Vec::new(),
         };
         session.settings_changed();
-        session.last_state = session.state_summary();
+        session.initial_state = session.state_summary();
+        session.told_state = session.initial_state.clone();
         session
     }
 
@@ -236,9 +249,8 @@ impl Session {
         if outcome == Outcome::Killed || stopped && self.settings.xact_abort {
             let _unheard = self.roll_back_all(&mut emit);
         }
-        let state = self.state_summary();
-        let changed = self.state_change(&state);
-        self.last_state = state;
+        // SESSIONSTATE stands before a final DONE: what the others of many calls change is told with the last.
+        let changed = if outcome == Outcome::Finished && last { self.tell_state() } else { None };
         if outcome == Outcome::Finished && emit.finish(changed.as_ref(), last).is_err() {
             outcome = Outcome::Stopped;
         }
@@ -290,6 +302,7 @@ impl Session {
         if clears(Leftover::Prepared) {
             self.prepared.clear();
         }
+        self.xml_documents.clear();
         if clears(Leftover::TemporaryTables) {
             self.drop_session_tables();
         }
@@ -327,7 +340,8 @@ impl Session {
             }
         }
         self.settings_changed();
-        self.last_state = self.state_summary();
+        self.told_state = self.initial_state.clone();
+        self.told_unrecoverable.clear();
         self.publish(false);
         ResetReport { rolled_back, database: self.database.clone(), language: self.settings.language.clone() }
     }
@@ -381,7 +395,7 @@ impl Session {
     /// Everything that is not as at login, in SESSIONSTATE's terms. State ids (ours; a client must treat the values as
     /// opaque): 0 SET options, 1 language and date options, 2 isolation level, 3 ROWCOUNT, TEXTSIZE, LOCK_TIMEOUT, 4
     /// CONTEXT_INFO, 5 session context, 6 database. Not recoverable: a transaction, temporary tables, cursors, prepared
-    /// handles, application locks, EXECUTE AS, an application role, IDENTITY_INSERT.
+    /// handles, application locks, EXECUTE AS, an application role, IDENTITY_INSERT, XML documents.
     pub fn state_summary(&self) -> SessionStateChange {
         let text = |parts: &[String]| parts.join("\u{0}").into_bytes();
         let s = &self.settings;
@@ -397,6 +411,7 @@ impl Session {
                 && self.security.is_empty()
                 && self.app_role.is_none()
                 && self.identity_insert.is_none()
+                && self.xml_documents.is_empty()
                 && !self.engine.app_locks.holds_any(self.spid),
             states: vec![
                 (0, s.bits().to_le_bytes()[..4].to_vec()),
@@ -410,14 +425,28 @@ impl Session {
         }
     }
 
-    fn state_change(&self, now: &SessionStateChange) -> Option<SessionStateChange> {
-        let states: Vec<_> =
-            now.states.iter().filter(|s| !self.last_state.states.contains(s)).cloned().collect();
-        if states.is_empty() && now.recoverable == self.last_state.recoverable {
-            return None;
+    /// What the client is to be told now: states that have changed since it was told last, and whether they could be
+    /// recovered, which counts for each state by itself.
+    fn tell_state(&mut self) -> Option<SessionStateChange> {
+        let now = self.state_summary();
+        let recovers = now.recoverable && !self.told_unrecoverable.is_empty();
+        let told = |state: &(u8, Vec<u8>)| {
+            self.told_state.states.contains(state)
+                && !(recovers && self.told_unrecoverable.contains(&state.0))
+        };
+        let mut states: Vec<_> = now.states.iter().filter(|state| !told(state)).cloned().collect();
+        if states.is_empty() && !now.recoverable && self.told_unrecoverable.is_empty() {
+            // No state of its own says so.
+            states.extend(now.states.first().cloned());
         }
-        let states = if states.is_empty() { now.states[..1].to_vec() } else { states };
-        Some(SessionStateChange { recoverable: now.recoverable, states })
+        if now.recoverable {
+            self.told_unrecoverable.clear();
+        } else {
+            self.told_unrecoverable.extend(states.iter().map(|(id, _)| *id));
+        }
+        let change = SessionStateChange { recoverable: now.recoverable, states };
+        self.told_state = now;
+        (!change.states.is_empty()).then_some(change)
     }
 
     /// The innermost frame.

@@ -41,8 +41,8 @@ pub enum Token {
     Message(ServerMessage),
     Status(i32),
     Value(ReturnValue),
-    /// SESSIONSTATE: number, recoverable.
-    State(u32, bool),
+    /// SESSIONSTATE: number, recoverable, the states' ids.
+    State(u32, bool, Vec<u8>),
     Other(TokenKind),
 }
 
@@ -360,7 +360,11 @@ impl Client {
                 }
                 TokenKind::SESSION_STATE => {
                     let state = tds::session_state::SessionState::read(&mut reader).unwrap();
-                    Token::State(state.sequence, state.recoverable)
+                    Token::State(
+                        state.sequence,
+                        state.recoverable,
+                        state.states().map(|state| state.id).collect(),
+                    )
                 }
                 TokenKind::ORDER | TokenKind::TAB_NAME | TokenKind::COL_INFO => {
                     reader.us_varbyte().unwrap();
