@@ -104,6 +104,8 @@ pub(crate) enum SessionError {
     ClientProtocol(tds::Malformed),
     #[error("the console takes a name and a password of [admin], without MARS")]
     ConsoleLogin,
+    #[error("the session of an earlier connection cannot be recovered here (SESSIONRECOVERY); log in anew")]
+    CannotRecover,
     #[error("the connection was closed by an operator")]
     Killed,
     #[error("the server connection was taken back: {0}")]
@@ -140,6 +142,8 @@ const TOO_MANY_STATEMENTS: i32 = 50004;
 const HANDLES_BY_TEXT: i32 = 50005;
 /// Cannot open the database requested by the login.
 const CANNOT_OPEN_DATABASE: i32 = 4060;
+/// The session cannot be reused.
+const CANNOT_RECOVER: i32 = 18056;
 /// Login failed.
 const LOGIN_FAILED: i32 = 18456;
 
@@ -203,6 +207,7 @@ impl Answer for SessionError {
             Self::StateLost | Self::CrashedTooOften | Self::ServerLost { .. } | Self::ClientProtocol(_) => {
                 ours(OUTCOME_UNKNOWN, 20, self)
             }
+            Self::CannotRecover => ours(CANNOT_RECOVER, 20, self),
             Self::Killed | Self::Recalled(_) => ours(BUSY, 20, self),
         }
     }
@@ -244,6 +249,7 @@ impl Answer for SessionError {
             Self::ServerLost { .. } => "server_lost",
             Self::ClientProtocol(_) => "client_protocol",
             Self::ConsoleLogin => "console_login",
+            Self::CannotRecover => "cannot_recover",
             Self::Killed => "killed",
             Self::Recalled(_) => "recalled",
         }

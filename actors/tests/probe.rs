@@ -137,11 +137,14 @@ async fn session_recovery_that_is_not_there_or_says_too_little_is_found() {
         ("recovery: cursor reported", Differs),
         ("recovery: transaction reported", Differs),
         ("recovery: application lock reported", Differs),
+        ("recovery: XML document reported", Differs),
     ];
     let report = report_of(SimOptions::default(), Some(Fault::EverythingRecoverable), PATIENCE).await;
     assert_finds(&report, untold, "everything recoverable");
     let report = report_of(SimOptions::default(), Some(Fault::NoSessionState), PATIENCE).await;
-    let silent = [&[("recovery: SET options reported", Differs)], untold].concat();
+    let context =
+        [("recovery: CONTEXT_INFO reported", Differs), ("recovery: session context reported", Differs)];
+    let silent = [&[("recovery: SET options reported", Differs)], untold, &context].concat();
     let silent: Vec<_> = silent.into_iter().map(|(row, verdict)| (row.to_owned(), verdict)).collect();
     assert_eq!(remarkable(&report), silent);
     let features = Features { session_recovery: false, ..Features::default() };
@@ -155,6 +158,9 @@ async fn session_recovery_that_is_not_there_or_says_too_little_is_found() {
             ("recovery: cursor reported", Unknown),
             ("recovery: transaction reported", Unknown),
             ("recovery: application lock reported", Unknown),
+            ("recovery: XML document reported", Unknown),
+            ("recovery: CONTEXT_INFO reported", Unknown),
+            ("recovery: session context reported", Unknown),
         ],
         "no session recovery",
     );

@@ -187,7 +187,7 @@ async fn every_kind_of_server_gets_its_mode_its_reason_and_its_clients() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_hangs_in_the_middle_of_a_check_is_given_up_and_clients_are_served() {
-    for requests in [0, 9, 30] {
+    for requests in [0, 9, 40] {
         let server = sim(ServerKind::SqlServer2022);
         server.faults().arm(Fault::HangAfterRequests { requests });
         let measured = Measured::on(server, 1, |_| {}).await;

@@ -26,6 +26,7 @@ use super::recall::RecallReason;
 use super::server_conn::{Occupied, ServerConn, ServerConnId};
 use super::slots::SlotPermit;
 use super::state::ConnState;
+use super::witness::Witness;
 use crate::wire::{self, CertificateError, Link, Socket, TlsError, TlsRole};
 
 /// How often a server may send us on to another one.
@@ -154,7 +155,8 @@ pub(crate) async fn dial_in(
         }
         let (dialect, packet_size) =
             (dialect(&response), response.packet_size.unwrap_or(DEFAULT_PACKET_SIZE));
-        let tells_state = response.feature(FeatureId::SESSION_RECOVERY).is_some();
+        let witness =
+            response.feature(FeatureId::SESSION_RECOVERY).map(|feature| Witness::at_login(&feature.data));
         if template.offers_session_recovery {
             // The offer was ours, and clients fail on what they did not ask for.
             response = response.without(FeatureId::SESSION_RECOVERY);
@@ -165,7 +167,7 @@ pub(crate) async fn dial_in(
             template: Arc::clone(template),
             packet_size,
             dialect,
-            tells_state,
+            witness,
             encryption: match settings.server_tls.mode {
                 ServerTlsMode::Off => "off",
                 ServerTlsMode::On => "on",

@@ -10,16 +10,11 @@ use tds::TdsVersion;
 use tds::feature::{Feature, FeatureId};
 use tds::login7::Login7;
 use tds::profile::LoginProfile;
-use tdsbouncer_config::{Bucket, BucketAuth, KeyExtra, PoolMode, ServerTlsMode};
+use tdsbouncer_config::{Bucket, BucketAuth, KeyExtra, ServerTlsMode};
 
 use super::pool::OfTenant;
 use super::tenant::TenantRef;
 use crate::auth::{LoginKey, Proof};
-
-/// The one switch for offering SESSIONRECOVERY on server logins of buckets with `pool_mode = "transaction"`. The
-/// SESSIONSTATE tokens that follow must be taken out of every response to a client: off until the relay does that on
-/// each connection that `tells_state`.
-const SESSION_STATE_IS_TAKEN_OUT: bool = false;
 
 /// The identity of a sub-pool: principal, and everything of the opener's LOGIN7 that fixes the format or the
 /// meaning of responses. RESETCONNECTION renegotiates none of it.
@@ -105,20 +100,10 @@ pub(crate) struct LoginTemplate {
 }
 
 impl LoginTemplate {
-    /// Prepares the client's login for the bucket's server: the service login's credentials where the bucket
-    /// has one; without SESSIONRECOVERY, whose recovery data a login from memory could not honour (clients
-    /// accept that a feature is not acknowledged).
-    pub(crate) fn new(
-        login: Login7,
-        tenant: &TenantRef,
-        bucket: &Bucket,
-        proof_of: impl Fn(&Login7) -> Proof,
-    ) -> Arc<Self> {
-        let offer = SESSION_STATE_IS_TAKEN_OUT && bucket.pool_mode == PoolMode::Transaction;
-        Self::shared(login, tenant, bucket, proof_of, offer)
-    }
-
-    /// [`Self::new`]; `offer`: the server is asked to tell its session's state.
+    /// Prepares the client's login for the bucket's server: the service login's credentials where the bucket has one.
+    /// The client's own SESSIONRECOVERY is taken out: what it recovers belongs to one connection, and clients do
+    /// without it where it is not acknowledged ([MS-TDS] 2.2.6.4). `offer`: the server is asked to tell its session's
+    /// state, for the proxy's own use.
     pub(crate) fn shared(
         mut login: Login7,
         tenant: &TenantRef,
@@ -132,8 +117,11 @@ impl LoginTemplate {
         }
         login.features.retain(|feature| feature.id != FeatureId::SESSION_RECOVERY);
         let mut template = Self::prepare(login, tenant, bucket, proof_of);
+        // Of a feature that is not known here nobody knows which tokens it brings: behind one of them SESSIONSTATE could
+        // not be found, and would reach the client.
+        let follows = template.login.features.iter().all(|feature| feature.id.name().is_some());
         // After the key was made: whom the server tells its state does not tell clients apart.
-        if offer && template.login.tds_version.generation() >= 4 {
+        if offer && follows && template.login.tds_version.generation() >= 4 {
             let offered = Feature { id: FeatureId::SESSION_RECOVERY, data: Bytes::new() };
             template.login.features.push(offered);
             template.offers_session_recovery = true;

@@ -19,6 +19,7 @@ pub(crate) mod state;
 mod supervisor;
 pub(crate) mod tenant;
 mod turns;
+pub(crate) mod witness;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,7 +37,7 @@ use tokio::time::Instant;
 
 pub(crate) use dial::{DialError, TlsConnector, open_connection};
 pub(crate) use directory::Directory;
-pub(crate) use server_conn::{Lease, Occupied, Rested, ServerConn};
+pub(crate) use server_conn::{ConnTurn, Lease, Occupied, Rested, ServerConn};
 pub(crate) use supervisor::BucketSupervisor;
 
 use crate::admin::{PoolRow, ServerRow, WaiterRow};

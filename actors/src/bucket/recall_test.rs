@@ -42,9 +42,8 @@ impl Bench {
             ..Login7::default()
         };
         let key = ProofKey::random();
-        let template = LoginTemplate::new(login, &TenantRef::new("shop", 1), &settings, |login| {
-            key.proof(&login.user_name, login.password.as_utf16le())
-        });
+        let proof = |login: &Login7| key.proof(&login.user_name, login.password.as_utf16le());
+        let template = LoginTemplate::shared(login, &TenantRef::new("shop", 1), &settings, proof, false);
         let (actor, _) =
             Actor::spawn(None, BucketActor, BucketArgs { handle: bucket.clone() }).await.unwrap();
         bucket.started(actor.clone());

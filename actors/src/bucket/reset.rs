@@ -12,6 +12,8 @@ use tds::request::SqlBatch;
 use tds::scan::{Event, ResponseScanner};
 
 use super::ServerConn;
+use super::server_conn::ConnTurn;
+use super::witness::Witness;
 
 /// What a fresh session has.
 const DEFAULT_ISOLATION: &str = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED";
@@ -40,7 +42,8 @@ pub(crate) enum ResetError {
 
 /// What an answer to the reset says.
 #[derive(Debug, Default)]
-struct Seen {
+struct Seen<'a> {
+    witness: Option<&'a mut Witness>,
     acknowledged: bool,
     error: Option<i32>,
     lost: bool,
@@ -53,11 +56,13 @@ pub(crate) async fn reset(conn: &mut ServerConn) -> Result<(), ResetError> {
     SqlBatch::new(DEFAULT_ISOLATION).write(&mut text, dialect);
     let mut request = BytesMut::new();
     write_message(&mut request, PacketType::SQL_BATCH, Status::RESET_CONNECTION, 0, packet_size, &text);
-    let link = conn.link().ok_or(ResetError::Closed)?;
+    let Some(ConnTurn { server: link, witness, .. }) = conn.turn() else {
+        return Err(ResetError::Closed);
+    };
     link.write_from(&mut request).await?;
     let mut walker = PacketWalker::new(MAX_PACKET_SIZE);
     let mut scanner = ResponseScanner::new(dialect);
-    let mut seen = Seen::default();
+    let mut seen = Seen { witness, ..Seen::default() };
     loop {
         if link.fill(CHUNK).await? == 0 {
             return Err(ResetError::Closed);
@@ -74,7 +79,7 @@ fn follow(
     mut bytes: &[u8],
     walker: &mut PacketWalker,
     scanner: &mut ResponseScanner,
-    seen: &mut Seen,
+    seen: &mut Seen<'_>,
 ) -> Result<bool, ResetError> {
     while let Some(piece) = walker.next(bytes)? {
         scanner.feed(&bytes[piece.payload.clone()], |scanned| seen.note(&scanned.event));
@@ -89,8 +94,11 @@ fn follow(
     Ok(false)
 }
 
-impl Seen {
+impl Seen<'_> {
     fn note(&mut self, event: &Event<'_>) {
+        if let Some(witness) = &mut self.witness {
+            witness.hear(event);
+        }
         match event {
             Event::EnvChange(change) => self.acknowledged |= change.kind() == EnvKind::RESET_DONE,
             Event::Message { is_error: true, number, .. } => self.error = Some(*number),

@@ -143,7 +143,7 @@ async fn measure(
 ) -> (ServerTraits, Result<Dialled, DialError>) {
     let ack = &dialled.response.ack;
     let mut traits = ServerTraits::safe(ack.tds_version, ack.program_version);
-    traits.session_recovery = match (template.offers_session_recovery, dialled.conn.tells_state) {
+    traits.session_recovery = match (template.offers_session_recovery, dialled.conn.witness.is_some()) {
         (false, _) => SessionRecovery::NotOffered,
         (true, false) => SessionRecovery::Declined,
         (true, true) => SessionRecovery::Silent,
@@ -152,6 +152,9 @@ async fn measure(
     let over = Instant::now() + ALL_CHECKS;
     if traits.tds_version.is_7_2_or_later() {
         for check in checks::ALL {
+            if !(check.wanted)(&traits) {
+                continue;
+            }
             if let Err(failed) = bench.check(check, &mut traits, over).await {
                 traits.origin = Origin::Measured(Instant::now());
                 return (traits, Err(failed));
@@ -262,6 +265,11 @@ fn tell(bucket: &BucketHandle, traits: &ServerTraits) {
 /// Whether a reset leaves nothing behind on this bucket's server; false while nobody knows.
 pub(crate) fn reset_is_complete(bucket: &BucketHandle) -> bool {
     bucket.shared().traits.load().as_ref().is_some_and(|traits| traits.reset_is_complete())
+}
+
+/// Whether the bucket pools transactions, or may turn out to be fit for it.
+pub(crate) fn may_share(bucket: &BucketHandle) -> bool {
+    matches!(pooling(bucket), (PoolMode::Transaction, _) | (_, Some(Unfit::NotMeasured)))
 }
 
 /// How a bucket pools, for whoever asks: the mode that is in force and why it is not the one that was asked for.

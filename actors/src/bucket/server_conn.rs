@@ -18,6 +18,7 @@ use super::reset::{ResetError, reset};
 use super::slots::SlotPermit;
 use super::state::ConnState;
 use super::tenant::{LeaseShare, TenantRef};
+use super::witness::Witness;
 use crate::admin::ServerRow;
 use crate::session::SessionId;
 use crate::session::prepared::RealHandles;
@@ -112,7 +113,7 @@ pub(crate) struct ServerConn {
     pub(crate) packet_size: usize,
     pub(crate) dialect: Dialect,
     /// SESSIONRECOVERY was acknowledged: SESSIONSTATE tokens come, and clients must not see them.
-    pub(crate) tells_state: bool,
+    pub(crate) witness: Option<Witness>,
     pub(crate) encryption: &'static str,
     pub(crate) opened: Instant,
     /// How long connecting and logging in took.
@@ -128,6 +129,14 @@ pub(crate) struct ServerConn {
     pub(crate) pipelines: bool,
     /// For whom it counts while it is lent.
     pub(crate) share: Option<LeaseShare>,
+}
+
+/// The parts of a connection that a request and its response go through.
+pub(crate) struct ConnTurn<'a> {
+    pub(crate) server: &'a mut Link,
+    pub(crate) editor: &'a mut ResponseEditor,
+    pub(crate) reals: &'a mut RealHandles,
+    pub(crate) witness: Option<&'a mut Witness>,
 }
 
 impl Charged for Box<ServerConn> {
@@ -148,10 +157,11 @@ impl ServerConn {
         self.occupied.link()
     }
 
-    /// What a turn works with: socket, editor, and what is prepared on it.
-    pub(crate) fn turn(&mut self) -> Option<(&mut Link, &mut ResponseEditor, &mut RealHandles)> {
-        let Self { occupied, editor, state, .. } = self;
-        Some((occupied.link()?, editor, &mut state.reals))
+    /// What works with its responses: socket and editor, what is prepared on it, and what it tells of its session.
+    pub(crate) fn turn(&mut self) -> Option<ConnTurn<'_>> {
+        let Self { occupied, editor, state, witness, .. } = self;
+        let (server, reals, witness) = (occupied.link()?, &mut state.reals, witness.as_mut());
+        Some(ConnTurn { server, editor, reals, witness })
     }
 
     /// Raised when the connection is wanted back; whoever it is lent to looks here.

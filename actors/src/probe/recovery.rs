@@ -30,6 +30,17 @@ pub(super) const KINDS: &[Kind] = &[
         make: &["EXEC sp_getapplock 'tdsbouncer_probe', 'Shared', 'Session', 0"],
         recoverable: false,
     },
+    Kind {
+        check: "XML document reported",
+        make: &["DECLARE @handle int EXEC sp_xml_preparedocument @handle OUTPUT, N'<a/>'"],
+        recoverable: false,
+    },
+    Kind { check: "CONTEXT_INFO reported", make: &["SET CONTEXT_INFO 0x746473"], recoverable: true },
+    Kind {
+        check: "session context reported",
+        make: &["EXEC sp_set_session_context N'tdsbouncer', N'yes'"],
+        recoverable: true,
+    },
 ];
 
 /// Makes it and reads what the server says.
@@ -42,13 +53,16 @@ pub(super) async fn reports(client: &mut Client, kind: &Kind) -> Result<Said, Tr
         }
         told = answer.session_state().or(told);
     }
-    let scan = "Only the reading of the SQL text finds it: what procedures do of this kind must be listed by the operator.";
+    let scan = "Only the reading of the SQL text finds it: what procedures do of this kind must be listed by the operator, and texts put together at run time hold their connection.";
     Ok(match (told, kind.recoverable) {
         (Some((states, true)), true) => Said::good(format!("recoverable, {states} states told")),
         (Some((_, false)), false) => Said::good("told as not recoverable"),
         (Some((_, true)), false) => Said::differs("told as recoverable", scan),
         (None, false) => Said::differs("not told", scan),
-        (None, true) => Said::differs("not told", "The proxy follows settings by itself; nothing to do."),
+        (None, true) if kind.check.starts_with("SET") => {
+            Said::differs("not told", "The proxy follows settings by itself; nothing to do.")
+        }
+        (None, true) => Said::differs("not told", scan),
         (Some((_, false)), true) => {
             Said::differs("told as not recoverable", "Clients that change settings keep their connection.")
         }

@@ -91,7 +91,8 @@ pub(crate) async fn serve(
         chunk: context.chunk(),
         application: &application,
     };
-    let end = Relay::new(relaying, io, server).run().await;
+    // Byte by byte: SESSIONSTATE comes only where the client itself has asked for it.
+    let end = Relay::new(relaying, io, server, None).run().await;
     tracing::debug!(session = %conn.id, ?end, "dedicated session ended");
     Err(LoginEnd::Served)
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use tds::encryption::{ClientTlsPolicy, Negotiated};
 use tds::exchange::Exchange;
+use tds::feature::FeatureId;
 use tds::handshake::{Accept, AcceptPolicy, AcceptStep, HandshakeError, LoginRequest, TlsFraming};
 use tds::login_response::LoginResponse;
 use tds::login7::{AuthKind, Login7};
@@ -20,7 +21,7 @@ use super::context::SessionContext;
 use super::dedicated;
 use super::verdict::Phase;
 use crate::bucket::key::LoginTemplate;
-use crate::bucket::{BucketClient, BucketHandle};
+use crate::bucket::{BucketClient, BucketHandle, self_test};
 use crate::console::{self, Refused};
 use crate::error::{AcquireError, Answer, SessionError};
 use crate::metrics::LoginKind;
@@ -189,12 +190,18 @@ async fn admit_and_answer(
         return dedicated::serve(conn, context, io, caller.request, &caller.bucket, caller.place).await;
     }
     let login = &caller.request.login;
+    if login.feature(FeatureId::SESSION_RECOVERY).is_some_and(|recovery| !recovery.data.is_empty()) {
+        // Who cannot restore what a client asks for fails the login ([MS-TDS] 2.2.7.11).
+        return Err(SessionError::CannotRecover.into());
+    }
     check_password(conn, context, &caller).await?;
     let encryption = encryption_name(&caller.request);
     let (user, key) = (login.user_name.clone(), &context.proof_key);
     let settings = caller.bucket.settings();
     let proof = |login: &Login7| key.proof(&login.user_name, login.password.as_utf16le());
-    let template = LoginTemplate::new(login.clone(), caller.place.tenant(), &settings, proof);
+    // In session pooling nobody asks what the server tells, and every response would have to be read for it.
+    let offer = self_test::may_share(&caller.bucket);
+    let template = LoginTemplate::shared(login.clone(), caller.place.tenant(), &settings, proof, offer);
     let response = verified(conn, context, io, &caller.bucket, &template).await?;
     context.throttle.succeeded(&user, conn.peer.ip());
     io.exchange = Some(Exchange::new(context.config.limits.max_packet, response.ack.tds_version));

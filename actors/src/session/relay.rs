@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tds::Malformed;
+use tds::edit::{Edit, Passed, ResponseEditor};
 use tds::exchange::Exchange;
 use tds::packet::PacketType;
+use tds::scan::{Event, Scanned};
 use tokio::time::{Sleep, sleep};
 
 use super::chunk::Chunk;
@@ -75,6 +77,10 @@ pub(crate) struct Relay<'a> {
     of: Relaying<'a>,
     io: &'a mut ClientIo,
     server: &'a mut Link,
+    /// Where the server tells its session's state although the client did not ask: takes that out of its responses.
+    editor: Option<&'a mut ResponseEditor>,
+    /// Bytes of the server's that were looked at and are not a whole packet.
+    looked: usize,
     to_server: BytesMut,
     to_client: BytesMut,
     up: Chunk,
@@ -101,10 +107,29 @@ async fn wait_for(timer: Option<Pin<Box<Sleep>>>) {
 }
 
 impl<'a> Relay<'a> {
-    pub(crate) fn new(of: Relaying<'a>, io: &'a mut ClientIo, server: &'a mut Link) -> Self {
+    /// Passes on what the server says byte by byte; with an `editor` without SESSIONSTATE.
+    pub(crate) fn new(
+        of: Relaying<'a>,
+        io: &'a mut ClientIo,
+        server: &'a mut Link,
+        editor: Option<&'a mut ResponseEditor>,
+    ) -> Self {
         let (to_server, to_client) = (BytesMut::new(), BytesMut::new());
         let (up, down) = (Chunk::new(of.chunk), Chunk::new(of.chunk));
-        Self { of, io, server, to_server, to_client, up, down, moved: false, received: 0, check: None }
+        Self {
+            of,
+            io,
+            server,
+            editor,
+            looked: 0,
+            to_server,
+            to_client,
+            up,
+            down,
+            moved: false,
+            received: 0,
+            check: None,
+        }
     }
 
     /// Relays until somebody leaves. Not cancel safe: what was read and not passed on is lost with it, and with
@@ -292,7 +317,7 @@ impl<'a> Relay<'a> {
                     Poll::Pending => Poll::Pending,
                 };
             }
-            if self.server.input.is_empty() {
+            if self.server.input.len() == self.looked {
                 match self.server.poll_fill(cx, self.down.size()) {
                     Poll::Ready(Ok(0)) => {
                         return Poll::Ready(Some(RelayEnd::ServerGone(
@@ -309,6 +334,9 @@ impl<'a> Relay<'a> {
             if let Err(end) = self.take_from_server() {
                 return Poll::Ready(Some(end));
             }
+            if self.to_client.is_empty() {
+                return Poll::Ready(None);
+            }
         }
         match self.io.link.poll_write_from(cx, &mut self.to_client) {
             Poll::Ready(Ok(())) => Poll::Ready(None),
@@ -319,7 +347,15 @@ impl<'a> Relay<'a> {
 
     fn take_from_server(&mut self) -> Result<(), RelayEnd> {
         crate::crash_test::point("sent", self.of.application);
-        std::mem::swap(&mut self.to_client, &mut self.server.input);
+        match &mut self.editor {
+            None => std::mem::swap(&mut self.to_client, &mut self.server.input),
+            Some(editor) => without_states(editor, &mut self.server.input, &mut self.to_client)
+                .map_err(RelayEnd::ServerProtocol)?,
+        }
+        self.looked = self.server.input.len();
+        if self.to_client.is_empty() {
+            return Ok(());
+        }
         self.of.conn.bytes_out.fetch_add(self.to_client.len() as u64, Ordering::Relaxed);
         self.of.metrics.bytes_to_client.inc_by(self.to_client.len() as u64);
         self.of.conn.checkpoint.enter(Phase::Forwarding);
@@ -359,6 +395,20 @@ impl<'a> Relay<'a> {
     }
 }
 
+/// Moves the whole packets of `input` to `out` without the SESSIONSTATE tokens in them.
+fn without_states(
+    editor: &mut ResponseEditor,
+    input: &mut BytesMut,
+    out: &mut BytesMut,
+) -> Result<(), Malformed> {
+    let edit = |scanned: &Scanned<'_>| match scanned.event {
+        Event::SessionState(_) => Edit::Drop,
+        _ => Edit::Keep,
+    };
+    while editor.pass(input, out, edit)? != Passed::More {}
+    Ok(())
+}
+
 /// What the packets are of which these are the first bytes.
 pub(super) fn kind_of(bytes: &[u8]) -> PacketType {
     PacketType(bytes.first().copied().unwrap_or_default())
@@ -369,9 +419,12 @@ mod tests {
     use std::sync::Arc;
 
     use tds::TdsVersion;
+    use tds::done::{Done, DoneKind, DoneStatus};
     use tds::handshake::TlsFraming;
-    use tds::message::write_message;
-    use tds::packet::{PacketType, Status};
+    use tds::message::{MessageReader, write_message};
+    use tds::packet::{MIN_PACKET_SIZE, PacketType, Status};
+    use tds::server_message::ServerMessage;
+    use tds::session_state::SessionState;
     use tdsbouncer_config::Listener;
 
     use super::super::client_conn::SessionId;
@@ -413,7 +466,7 @@ mod tests {
             chunk: 1 << 20,
             application: "",
         };
-        let mut relay = Relay::new(of, &mut io, &mut server);
+        let mut relay = Relay::new(of, &mut io, &mut server, None);
         let reading = async {
             tokio::time::sleep(Duration::from_millis(20)).await;
             while server_far.input.len() < expected.len() {
@@ -425,5 +478,43 @@ mod tests {
             read = tokio::time::timeout(Duration::from_secs(10), reading) => read.expect("all of it arrives"),
         }
         assert_eq!(server_far.input, expected);
+    }
+
+    /// Responses with and without SESSIONSTATE before the last DONE, cut anywhere.
+    #[test]
+    fn states_are_taken_out_however_the_bytes_come() {
+        const SIZE: usize = MIN_PACKET_SIZE;
+        let mut long = vec![5, 254];
+        long.resize(256, 0xE4);
+        let long = long.repeat(4);
+        let states: [Option<&[u8]>; 5] =
+            [None, Some(&[4, 3, 0xE4, 0xFD, 0xE4]), Some(&long), None, Some(&[9, 0])];
+        let (mut told, mut wanted) = (BytesMut::new(), Vec::new());
+        for data in states {
+            let (mut before, mut state, mut after) = (BytesMut::new(), BytesMut::new(), BytesMut::new());
+            ServerMessage::info(5701, "some information".repeat(13), "server")
+                .write(&mut before, TdsVersion::V7_4);
+            if let Some(data) = data {
+                SessionState { sequence: 1, recoverable: false, data }.write(&mut state);
+            }
+            Done { kind: DoneKind::Done, status: DoneStatus::FINAL, current_command: 0xC1, rows: 1 }
+                .write(&mut after, TdsVersion::V7_4);
+            let tokens = [&before[..], &state, &after].concat();
+            write_message(&mut told, PacketType::RESPONSE, Status::NORMAL, 7, SIZE, &tokens);
+            wanted.push([&before[..], &after].concat());
+        }
+        for chunk in 1..SIZE + 40 {
+            let mut editor = ResponseEditor::new(TdsVersion::V7_4, SIZE, SIZE);
+            let (mut input, mut out) = (BytesMut::new(), BytesMut::new());
+            for bytes in told.chunks(chunk) {
+                input.extend_from_slice(bytes);
+                without_states(&mut editor, &mut input, &mut out).unwrap();
+            }
+            let mut reader = MessageReader::new(SIZE, 1 << 16);
+            for tokens in &wanted {
+                assert_eq!(reader.read(&mut out).unwrap().unwrap().payload, tokens[..], "pieces of {chunk}");
+            }
+            assert!(input.is_empty() && out.is_empty());
+        }
     }
 }

@@ -20,7 +20,7 @@ use super::pooled::Pooled;
 use super::relay::{Relay, RelayEnd, Relaying};
 use super::verdict::{Phase, Verdict};
 use crate::bucket::state::Wish as ConnWish;
-use crate::bucket::{Lease, self_test};
+use crate::bucket::{ConnTurn, Lease, self_test};
 use crate::error::{AcquireError, Answer, SessionError};
 
 /// How a session ended.
@@ -322,7 +322,7 @@ impl Session<'_> {
         let Some(recall) = lease.recall() else {
             return Err(End::Told(SessionError::ServerLost { why: "it was closed".to_owned() }));
         };
-        let Some(server) = lease.conn().and_then(|conn| conn.link()) else {
+        let Some(ConnTurn { server, editor, witness, .. }) = lease.conn().and_then(|conn| conn.turn()) else {
             return Err(End::Told(SessionError::ServerLost { why: "it was closed".to_owned() }));
         };
         let application = &self.login.template.application;
@@ -331,7 +331,7 @@ impl Session<'_> {
         let telemetry = &self.context.telemetry;
         let relaying =
             Relaying { conn: self.conn, metrics, telemetry, recall: &recall, patience, chunk, application };
-        let end = Relay::new(relaying, io, server).run().await;
+        let end = Relay::new(relaying, io, server, witness.is_some().then_some(editor)).run().await;
         debug!(session = %self.conn.id, lease = ?lease, ?end, "session over");
         // Behind bytes that are no packets nobody knows where the connection stands.
         let broken = matches!(end, RelayEnd::ClientProtocol(_) | RelayEnd::ServerProtocol(_));

@@ -19,6 +19,7 @@ use tds::col_metadata::{ColMetadata, Column};
 use tds::done::{Done, DoneKind, DoneStatus};
 use tds::encryption::ServerTls;
 use tds::env_change::EnvChange;
+use tds::feature::Feature;
 use tds::handshake::{Connect, ConnectPolicy, ConnectStep};
 use tds::login_response::{self, LoginOutcome, LoginResponse};
 use tds::login7::{Login7, Password};
@@ -47,6 +48,7 @@ pub struct Who {
     pub version: tds::TdsVersion,
     /// 0 for the server's choice.
     pub packet_size: u32,
+    pub features: Vec<Feature>,
 }
 
 impl Default for Who {
@@ -58,6 +60,7 @@ impl Default for Who {
             application: "test".to_owned(),
             version: tds::TdsVersion::V7_4,
             packet_size: 0,
+            features: Vec::new(),
         }
     }
 }
@@ -78,6 +81,7 @@ impl Who {
             interface_name: "tests".to_owned(),
             database: self.database.clone(),
             packet_size: self.packet_size,
+            features: self.features.clone(),
             ..Login7::default()
         }
     }

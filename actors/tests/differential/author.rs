@@ -12,6 +12,9 @@ use super::random::Random;
 use super::request::Slot;
 use super::script::{Reset, Script, Step};
 
+/// Procedures of each client that leave something to their caller.
+pub const LEAVING: [&str; 4] = ["takes", "remembers", "marks", "opens"];
+
 /// Whether a transaction writes temporary tables or others. The stand-in cannot go from the one to the other while
 /// other sessions write: a limit of its storage, not of SQL Server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

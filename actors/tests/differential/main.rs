@@ -2,7 +2,7 @@
 //! server connections: every answer must be the same, token by token.
 //!
 //! `REQUESTS=1000000 SEED=7 cargo test --test differential` runs longer and elsewhere; a failure prints its seed and the
-//! script that it shrank to.
+//! script that it shrank to. `TELLS=1` and `TELLS=0` choose servers that tell their sessions' state, and that do not.
 
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a failed expectation is a failed test")]
 #![allow(unreachable_pub, reason = "modules of one test program")]
@@ -78,7 +78,11 @@ async fn rounds(mode: PoolMode, wanted: usize) {
         let at_once = if alone { 1 } else { AT_ONCE };
         while running.len() < at_once && total.requests < wanted && failed.len() < ENOUGH {
             let seed = from_environment("ROUND", seeds.next());
-            let plan = Plan { clients: 16, ..Plan::new(seed, World::of(mode)) };
+            // With and without a server that tells its sessions' state, which is relied on where it was measured.
+            let tells = from_environment("TELLS", seed % 2) != 0;
+            let is_measured = tells && mode == PoolMode::Transaction;
+            let world = World { is_measured, tells, ..World::of(mode) };
+            let plan = Plan { clients: 16, ..Plan::new(seed, world) };
             running.spawn(async move { agrees(&plan).await });
         }
         match running.join_next().await {

@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 
+use tds::TdsVersion;
 use tdsbouncer_config::PoolMode;
-use tdsbouncer_sim::{Fault, ServerKind, SimHandle, SimOptions, SimServer};
+use tdsbouncer_sim::{Fault, Features, ServerKind, SimHandle, SimOptions, SimServer};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::author::{Author, Leaves};
+use super::author::{Author, LEAVING, Leaves};
 use super::client::stage::Stage;
 use super::compare::{Answered, Count, Difference};
 use super::player::Player;
@@ -36,6 +37,8 @@ pub struct World {
     pub fault: Option<Fault>,
     /// The same is wrong with the other one: the proxy has to find it out and to live with it.
     pub is_measured: bool,
+    /// It tells its sessions' state (SESSIONSTATE).
+    pub tells: bool,
 }
 
 /// What a plan makes of its seed.
@@ -49,7 +52,7 @@ pub struct Round {
 
 impl World {
     pub fn of(mode: PoolMode) -> Self {
-        Self { mode, kind: ServerKind::SqlServer2022, fault: None, is_measured: false }
+        Self { mode, kind: ServerKind::SqlServer2022, fault: None, is_measured: false, tells: true }
     }
 
     fn leaves(&self) -> Leaves {
@@ -68,10 +71,18 @@ impl World {
         Leaves { resets, breaks: breaks || is_babelfish }
     }
 
+    /// Whether the proxy knows that the server tells what is left to a session of this version.
+    fn tells(&self, version: TdsVersion) -> bool {
+        let is_silent = matches!(self.fault, Some(Fault::NoSessionState | Fault::EverythingRecoverable));
+        let may_tell = self.kind == ServerKind::SqlServer2022 && version == TdsVersion::V7_4;
+        self.tells && self.is_measured && may_tell && !is_silent
+    }
+
     fn server(&self, fault: Option<&Fault>) -> SimHandle {
         let databases = vec!["shop".to_owned(), "depot".to_owned()];
         let faults = fault.into_iter().cloned().collect();
-        let options = SimOptions { kind: self.kind, databases, faults, ..SimOptions::default() };
+        let features = Features { session_recovery: self.tells, ..Features::default() };
+        let options = SimOptions { kind: self.kind, databases, faults, features, ..SimOptions::default() };
         SimServer::start(options).expect("the stand-in starts")
     }
 }
@@ -103,6 +114,12 @@ impl Plan {
 }
 
 impl Round {
+    /// What an operator has to list: the server does not tell that it leaves something.
+    fn untold_procedures(&self) -> Vec<String> {
+        let untold = self.scripts.iter().filter(|script| !self.world.tells(script.profile.version));
+        untold.flat_map(|script| LEAVING.map(|name| format!("{name}{}", script.client))).collect()
+    }
+
     /// Runs everything at once; the first difference that is seen, if there is one.
     pub async fn run(&self) -> Result<Count, Box<Difference>> {
         let world = &self.world;
@@ -115,6 +132,7 @@ impl Round {
             |bucket| {
                 bucket.pool_mode = world.mode;
                 bucket.self_test = world.is_measured;
+                bucket.holding_procedures = self.untold_procedures();
                 bucket.acquire_timeout = patience;
                 if self.gives_back {
                     bucket.affinity = std::time::Duration::ZERO;

@@ -4,6 +4,8 @@ use tds::env_change::{EnvChange, EnvKind};
 use tds::scan::Event;
 use tds::value::Value;
 
+use crate::bucket::witness::StateIds;
+
 /// What was seen in one whole response.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Answer {
@@ -21,6 +23,8 @@ pub(super) struct Answer {
     pub(super) handle: Option<i32>,
     /// SESSIONSTATE, and whether the session could be recovered.
     pub(super) recoverable: Option<bool>,
+    /// The states that got other values by it.
+    pub(super) changed: StateIds,
     /// The response could not be followed to its end.
     pub(super) lost: bool,
 }

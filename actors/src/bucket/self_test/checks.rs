@@ -7,6 +7,7 @@ use tds::env_change::EnvKind;
 use super::answer::Answer;
 use super::probe::Ask;
 use super::traits::{ResetClears, ServerTraits, SessionRecovery};
+use crate::bucket::witness::StateIds;
 
 /// One check.
 pub(super) struct Check {
@@ -21,6 +22,8 @@ pub(super) struct Check {
     pub(super) pointless: fn(&ServerTraits) -> Option<&'static str>,
     /// No answer is a plain "no" here, and nothing to be measured again.
     pub(super) may_hang: bool,
+    /// Whether anybody asks for what it finds, after what was found so far.
+    pub(super) wanted: fn(&ServerTraits) -> bool,
 }
 
 /// In this order: what may lose the connection comes last.
@@ -42,6 +45,7 @@ pub(super) const ALL: &[Check] = &[
         ..PLAIN
     },
     Check { name: "implicit transactions", asks: IMPLICIT, judge: judge_implicit, ..PLAIN },
+    Check { name: "session state", asks: STATE, judge: judge_state, wanted: tells_tables, ..PLAIN },
     Check { name: "reset", asks: RESET, judge: judge_reset, ..PLAIN },
     Check {
         name: "pipelining",
@@ -58,11 +62,19 @@ pub(super) const ALL: &[Check] = &[
         at_once: true,
         may_hang: true,
         pointless: without_reset,
+        ..PLAIN
     },
 ];
 
-const PLAIN: Check =
-    Check { name: "", asks: &[], at_once: false, judge: |_, _| {}, pointless: |_| None, may_hang: false };
+const PLAIN: Check = Check {
+    name: "",
+    asks: &[],
+    at_once: false,
+    judge: |_, _| {},
+    pointless: |_| None,
+    may_hang: false,
+    wanted: |_| true,
+};
 
 fn without_text(traits: &ServerTraits) -> Option<&'static str> {
     (!traits.text_transactions).then_some("transactions by text are not signalled")
@@ -74,6 +86,10 @@ fn without_tm(traits: &ServerTraits) -> Option<&'static str> {
 
 fn without_reset(traits: &ServerTraits) -> Option<&'static str> {
     (!traits.reset_acknowledged).then_some("a reset is not acknowledged")
+}
+
+fn tells_tables(traits: &ServerTraits) -> bool {
+    traits.session_recovery == SessionRecovery::Partly
 }
 
 /// Ends what a check with an unexpected answer may have left open.
@@ -178,11 +194,54 @@ fn judge_implicit(answers: &[Answer], traits: &mut ServerTraits) {
     note_if(traits, "implicit_transactions", wrong);
     if traits.session_recovery == SessionRecovery::Silent {
         if answers[0].recoverable == Some(false) {
-            traits.session_recovery = SessionRecovery::Tells;
+            traits.session_recovery = SessionRecovery::Partly;
         } else {
             traits.note("session_recovery", "a temp table is not told by SESSIONSTATE");
         }
     }
+}
+
+const STATE: &[Ask] = &[
+    Ask::Batch("SELECT 1"),
+    Ask::Batch("DECLARE tdsbouncer CURSOR GLOBAL STATIC FOR SELECT 1 OPEN tdsbouncer"),
+    Ask::Batch("CLOSE tdsbouncer DEALLOCATE tdsbouncer"),
+    Ask::Batch("EXEC sp_getapplock N'tdsbouncer', N'Shared', N'Session', 0"),
+    Ask::Batch("EXEC sp_releaseapplock N'tdsbouncer', N'Session'"),
+    Ask::Batch("SET DATEFIRST 3"),
+    Ask::Batch("SET CONTEXT_INFO 0x746473626F756E636572"),
+    Ask::Batch("EXEC sp_set_session_context N'tdsbouncer', N'yes'"),
+    // Its handle is of no use here: it ends with the next reset.
+    Ask::Batch("DECLARE @handle int EXEC sp_xml_preparedocument @handle OUTPUT, N'<a/>'"),
+];
+
+/// Whether the server tells what a text or procedure may leave to its session. Not asked, as it takes rights that few
+/// have: EXECUTE AS, trace flags, OLE objects.
+fn judge_state(answers: &[Answer], traits: &mut ServerTraits) {
+    if !answers[0].changed.is_empty() {
+        traits.session_recovery = SessionRecovery::Silent;
+        return traits.note("session_recovery", "a SELECT changes a state");
+    }
+    traits.context_states = context_states(&answers[5], &answers[6], &answers[7]);
+    let untold = [
+        (answers[1].recoverable != Some(false), "a cursor"),
+        (answers[3].recoverable != Some(false), "an application lock"),
+        (answers[8].recoverable != Some(false), "an XML document"),
+        (traits.context_states.is_empty(), "the context"),
+    ];
+    let untold: Vec<&str> = untold.iter().filter(|(untold, _)| *untold).map(|(_, what)| *what).collect();
+    if untold.is_empty() {
+        traits.session_recovery = SessionRecovery::Tells;
+    } else {
+        traits.note("session_recovery", format!("not told by SESSIONSTATE: {}", untold.join(", ")));
+    }
+}
+
+/// The states that change with the context, if these are not such that change with settings, too.
+fn context_states(setting: &Answer, info: &Answer, session: &Answer) -> StateIds {
+    let there_is_none = session.error == Some(NO_SUCH_PROCEDURE);
+    let both = session.changed.and(info.changed);
+    let told = !info.changed.is_empty() && (there_is_none || !session.changed.is_empty());
+    if told && both.without(setting.changed) == both { both } else { StateIds::NONE }
 }
 
 const SESSION_CONTEXT: usize = 0;

@@ -14,7 +14,7 @@ use tds::type_info::{CharInfo, Collation, TypeInfo};
 use tds::value::Value;
 
 use super::answer::Answer;
-use crate::bucket::ServerConn;
+use crate::bucket::{ConnTurn, ServerConn};
 
 /// The longest wait for one answer. None of what is asked takes a server a hundredth of it.
 pub(super) const ANSWER_WAIT: Duration = Duration::from_secs(2);
@@ -163,10 +163,17 @@ impl<'a> Probe<'a> {
         let dialect = self.conn.dialect;
         let (mut walker, mut scanner) = (PacketWalker::new(MAX_PACKET_SIZE), ResponseScanner::new(dialect));
         let (mut answer, mut total) = (Answer::default(), 0);
-        let link = self.link()?;
+        let Some(ConnTurn { server: link, mut witness, .. }) = self.conn.turn() else {
+            return Err(NoAnswer::Closed);
+        };
         loop {
             while let Some(piece) = walker.next(&link.input)? {
-                scanner.feed(&link.input[piece.payload.clone()], |scanned| answer.note(&scanned.event));
+                scanner.feed(&link.input[piece.payload.clone()], |scanned| {
+                    answer.note(&scanned.event);
+                    if let Some(witness) = &mut witness {
+                        answer.changed = answer.changed.and(witness.hear(&scanned.event));
+                    }
+                });
                 total += piece.consumed;
                 drop(link.input.split_to(piece.consumed));
                 if answer.lost || piece.end_of_message && !scanner.is_between_tokens() {

@@ -69,6 +69,7 @@ fn told(row: TraitsRow, traits: &ServerTraits) -> TraitsRow {
             SessionRecovery::NotOffered => "not offered",
             SessionRecovery::Declined => "declined",
             SessionRecovery::Silent => "acknowledged, but tells nothing",
+            SessionRecovery::Partly => "told in part",
             SessionRecovery::Tells => "told",
         },
         notes: traits

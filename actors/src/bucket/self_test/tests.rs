@@ -9,13 +9,18 @@ use tds::login7::{Login7, Password};
 use tdsbouncer_config::{Bucket, PoolMode};
 use tdsbouncer_sim::{Fault, Features, Leftover, ServerKind, SimHandle, SimOptions, SimServer};
 
+use super::answer::Answer;
 use super::*;
 use crate::auth::{ProofKey, VerifiedLogins};
 use crate::bucket::tenant::TenantRef;
+use crate::bucket::witness::StateIds;
 use crate::bucket::{BucketParts, TlsConnector};
 use crate::coordinator::{CoordinatorHandle, Permission};
 use crate::metrics::Metrics;
 use traits::ResetClears;
+
+/// The stand-in's states of CONTEXT_INFO and session context.
+const CONTEXT: [u8; 2] = [4, 5];
 
 fn server(options: SimOptions) -> SimHandle {
     SimServer::start(options).expect("the stand-in starts")
@@ -86,6 +91,7 @@ async fn a_sql_server_is_all_that_is_assumed_of_one_and_needs_one_connection() {
         origin: traits.origin,
         program_version: [16, 0, 0x10, 0x77],
         session_recovery: SessionRecovery::Tells,
+        context_states: CONTEXT.into_iter().collect(),
         ..ServerTraits::sql_server()
     };
     assert_eq!(*traits, expected);
@@ -132,7 +138,7 @@ async fn each_way_to_differ_is_found_by_its_own_check() {
     fn leaves(what: Leftover, change: Change, noted: &'static [&'static str]) -> Row {
         (Fault::ResetLeaves(what), change, noted)
     }
-    let rows: [Row; 13] = [
+    let rows: [Row; 14] = [
         (
             Fault::NoTransactionEnvChange,
             |t| {
@@ -189,7 +195,22 @@ async fn each_way_to_differ_is_found_by_its_own_check() {
         leaves(Leftover::TemporaryTables, |t| t.reset_clears.temp_tables = false, &["temp_tables"]),
         leaves(Leftover::IdentityInsert, |_| {}, &[]),
         leaves(Leftover::Prepared, |t| t.handles_dropped_by_reset = false, &["handles_dropped_by_reset"]),
-        (Fault::NoSessionState, |t| t.session_recovery = SessionRecovery::Silent, &["session_recovery"]),
+        (
+            Fault::NoSessionState,
+            |t| {
+                t.session_recovery = SessionRecovery::Silent;
+                t.context_states = StateIds::NONE;
+            },
+            &["session_recovery"],
+        ),
+        (
+            Fault::EverythingRecoverable,
+            |t| {
+                t.session_recovery = SessionRecovery::Silent;
+                t.context_states = StateIds::NONE;
+            },
+            &["session_recovery"],
+        ),
         (Fault::ResetLosesInput, |t| t.pipelines_behind_reset = false, &["pipelining behind a reset"]),
     ];
     for (fault, change, noted) in rows {
@@ -198,6 +219,7 @@ async fn each_way_to_differ_is_found_by_its_own_check() {
             origin: traits.origin,
             program_version: traits.program_version,
             session_recovery: SessionRecovery::Tells,
+            context_states: CONTEXT.into_iter().collect(),
             notes: traits.notes.clone(),
             ..ServerTraits::sql_server()
         };
@@ -224,6 +246,41 @@ async fn a_server_that_declines_session_recovery_is_measured_without_it() {
     assert_eq!(effective(PoolMode::Transaction, Some(&traits)), (PoolMode::Transaction, None));
 }
 
+/// One thing that a server does not tell is enough for not relying on its word.
+#[test]
+fn what_is_not_told_is_found_thing_by_thing() {
+    let check = checks::ALL.iter().find(|check| check.name == "session state").expect("there is one");
+    let judged = |change: fn(&mut [Answer])| {
+        let mut answers = vec![Answer { recoverable: Some(false), ..Answer::default() }; check.asks.len()];
+        for (at, id) in [(5, 1), (6, CONTEXT[0]), (7, CONTEXT[1])] {
+            answers[at].changed = std::iter::once(id).collect();
+        }
+        change(&mut answers);
+        let mut traits =
+            ServerTraits { session_recovery: SessionRecovery::Partly, ..ServerTraits::sql_server() };
+        (check.judge)(&answers, &mut traits);
+        (traits.session_recovery, traits.notes.first().map(|note| note.why.clone()).unwrap_or_default())
+    };
+    assert_eq!(judged(|_| ()), (SessionRecovery::Tells, String::new()));
+    let before_2016 = judged(|answers| (answers[7].error, answers[7].changed) = (Some(2812), StateIds::NONE));
+    assert_eq!(before_2016, (SessionRecovery::Tells, String::new()));
+    type Change = fn(&mut [Answer]);
+    let rows: [(Change, &str); 6] = [
+        (|answers| answers[1].recoverable = None, "a cursor"),
+        (|answers| answers[3].recoverable = Some(true), "an application lock"),
+        (|answers| answers[8].recoverable = None, "an XML document"),
+        (|answers| answers[6].changed = StateIds::NONE, "the context"),
+        (|answers| answers[7].changed = StateIds::NONE, "the context"),
+        (|answers| answers[6].changed = answers[5].changed, "the context"),
+    ];
+    for (change, what) in rows {
+        let why = format!("not told by SESSIONSTATE: {what}");
+        assert_eq!(judged(change), (SessionRecovery::Partly, why));
+    }
+    let restless = judged(|answers| answers[0].changed = answers[5].changed);
+    assert_eq!(restless, (SessionRecovery::Silent, "a SELECT changes a state".to_owned()));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn our_offer_of_session_recovery_is_kept_from_clients_and_does_not_split_the_pool() {
     let server = server(SimOptions::default());
@@ -231,11 +288,11 @@ async fn our_offer_of_session_recovery_is_kept_from_clients_and_does_not_split_t
     let (with, without) = (template(&bucket, true), template(&bucket, false));
     assert!(with.offers_session_recovery && !without.offers_session_recovery);
     let offering = opened(&bucket, &with).await;
-    assert!(offering.conn.tells_state);
+    assert!(offering.conn.witness.is_some());
     let told = offering.response.clone();
     drop(offering);
     let plain = opened(&bucket, &without).await;
-    assert!(!plain.conn.tells_state);
+    assert!(plain.conn.witness.is_none());
     assert_eq!(told.raw, plain.response.raw, "the client that did not ask sees nothing of it");
     assert!(told.feature(FeatureId::SESSION_RECOVERY).is_none());
     let same = LoginTemplate::shared(
@@ -250,17 +307,19 @@ async fn our_offer_of_session_recovery_is_kept_from_clients_and_does_not_split_t
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_hangs_or_closes_in_any_check_leaves_a_good_connection_and_a_safe_answer() {
-    let asks = |of: fn(&Check) -> bool| {
-        checks::ALL.iter().filter(|check| of(check)).map(|check| check.asks.len() as u64).sum::<u64>()
-    };
-    let (all, needed) = (asks(|_| true), asks(|check| !check.at_once));
-    for after in (0..all).step_by(3) {
+    // Whose answers transaction pooling depends on, request by request.
+    let needed: Vec<bool> = checks::ALL
+        .iter()
+        .flat_map(|check| check.asks.iter().map(|_| !check.at_once && check.name != "session state"))
+        .collect();
+    for (after, needed) in needed.into_iter().enumerate().step_by(3) {
+        let after = after as u64;
         let (server, traits) =
             measured(SimOptions::default(), &[Fault::DropAfterRequests { requests: after }]).await;
         assert!(traits.doubtful, "closed after {after}: {:?}", traits.notes);
         assert_eq!(server.stats().peak, 1, "closed after {after}");
         assert!(server.stats().logins <= u64::from(MOST_CONNECTIONS) + 2, "closed after {after}");
-        if after < needed {
+        if needed {
             assert_eq!(effective(PoolMode::Transaction, Some(&traits)).0, PoolMode::Session, "{after}");
         }
     }
@@ -333,7 +392,8 @@ async fn a_client_of_before_tds_7_2_does_not_measure() {
         ..Login7::default()
     };
     let proof = template(&bucket, false).key.proof;
-    let old = LoginTemplate::new(login, &TenantRef::new("master", 1), &bucket.settings(), |_| proof);
+    let old =
+        LoginTemplate::shared(login, &TenantRef::new("master", 1), &bucket.settings(), |_| proof, false);
     drop(opened(&bucket, &old).await);
     assert_eq!(server.stats().requests, 0);
     assert_eq!(pooling(&bucket), (PoolMode::Session, Some(Unfit::NotMeasured)));

@@ -3,6 +3,8 @@
 use tds::TdsVersion;
 use tokio::time::Instant;
 
+use crate::bucket::witness::StateIds;
+
 /// What a bucket's server does. Whatever could not be found out has the value that is safe to believe, with a note.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ServerTraits {
@@ -32,6 +34,8 @@ pub(crate) struct ServerTraits {
     /// So are a request with a reset and another one behind it.
     pub(crate) pipelines_behind_reset: bool,
     pub(crate) session_recovery: SessionRecovery,
+    /// Where SESSIONSTATE has CONTEXT_INFO and the session context; none if it does not tell them from other states.
+    pub(crate) context_states: StateIds,
     /// What is not as with SQL Server, and why that is believed.
     pub(crate) notes: Vec<Note>,
     /// Something got no answer: the next measurement may find more.
@@ -64,9 +68,12 @@ pub(crate) enum SessionRecovery {
     NotOffered,
     /// The server did not take it up.
     Declined,
-    /// Acknowledged, but a temp table did not make the session unrecoverable: nothing to rely on.
+    /// Acknowledged, but a temp table did not make the session unrecoverable, or a SELECT changed its state: nothing
+    /// to rely on.
     Silent,
-    /// Acknowledged, and a temp table was told by SESSIONSTATE with fRecoverable 0.
+    /// Acknowledged, and a temp table was told by SESSIONSTATE with fRecoverable 0; of other things it was silent.
+    Partly,
+    /// All was told that a text or procedure may leave to its session, as far as every login may try it.
     Tells,
 }
 
@@ -108,6 +115,7 @@ impl ServerTraits {
             pipelines: false,
             pipelines_behind_reset: false,
             session_recovery: SessionRecovery::NotOffered,
+            context_states: StateIds::NONE,
             notes: Vec::new(),
             doubtful: false,
         }

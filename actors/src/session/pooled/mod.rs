@@ -23,6 +23,7 @@ use tds::message::write_message;
 use tds::packet::{DEFAULT_PACKET_SIZE, PacketType, Status};
 use tds::request::BeginTransaction;
 use tds::tsql::Procedures;
+use tdsbouncer_config::UnknownProcedures;
 use tokio::time::{Instant, Sleep};
 use tracing::debug;
 
@@ -32,8 +33,10 @@ use super::relay::{RelayEnd, Relaying};
 use super::serve::{End, Session, Waited, protocol};
 use super::verdict::{Phase, Verdict};
 use crate::bucket::recall::RecallLevel;
+use crate::bucket::self_test::SessionRecovery;
 use crate::bucket::state::{ISOLATION, Wish as ConnWish};
-use crate::bucket::{Lease, Rested};
+use crate::bucket::witness::StateIds;
+use crate::bucket::{ConnTurn, Lease, Rested, ServerConn};
 use crate::error::{Answer, SessionError};
 use crate::mutant::Mutant;
 use crate::telemetry::TraceContext;
@@ -41,7 +44,7 @@ use crate::wire::IdleCheck;
 use asked::{Asked, RequestReader};
 use handles::Handles;
 use holds::Reason;
-use observer::Reply;
+use observer::{Reply, Told};
 use receive::{Incoming, Received};
 use state::{PooledState, Rules};
 use transaction::{Alone, Step, Transaction};
@@ -506,10 +509,8 @@ impl<'a> Pooled<'a> {
             chunk,
             application,
         };
-        let reply = Reply { states: state.states.clone(), ..Reply::default() };
-        let (server, editor, reals) = match conn.turn() {
-            Some(both) => both,
-            None => return Err(End::Told(SessionError::ServerLost { why: "it was closed".to_owned() })),
+        let Some(ConnTurn { server, editor, reals, witness }) = conn.turn() else {
+            return Err(End::Told(SessionError::ServerLost { why: "it was closed".to_owned() }));
         };
         let PooledState { transaction, descriptors, statements, settings, .. } = &mut **state;
         let deals = asked.handles.is_some();
@@ -535,7 +536,8 @@ impl<'a> Pooled<'a> {
             own,
             request,
             handles,
-            reply,
+            reply: Reply::default(),
+            witness,
             flow: turn::Flow::new(chunk),
             check: &mut self.check,
         };
@@ -562,7 +564,13 @@ impl<'a> Pooled<'a> {
     }
 
     /// The response went out whole: what it did, and whether the connection goes home.
-    fn settle(&mut self, io: &mut ClientIo, asked: &Asked, reply: Reply, begin: Option<BeginTransaction>) {
+    fn settle(
+        &mut self,
+        io: &mut ClientIo,
+        asked: &Asked,
+        mut reply: Reply,
+        begin: Option<BeginTransaction>,
+    ) {
         let session = self.session;
         if let Some(exchange) = &mut io.exchange {
             exchange.forget_server();
@@ -571,6 +579,7 @@ impl<'a> Pooled<'a> {
         let rules = self.rules();
         let state = io.pooled.get_or_insert_default();
         let Some(conn) = self.lease.as_mut().and_then(Lease::conn) else { return };
+        reply.told = told(session, conn);
         let ran = !reply.error && !reply.withdrawn;
         // The level stays, whoever begins the transaction.
         let level = asked.transaction.as_ref().and_then(transaction::begins).and_then(Transaction::isolation);
@@ -723,6 +732,26 @@ impl<'a> Pooled<'a> {
             lease.reset();
         }
     }
+}
+
+/// What the server says of the session that has this connection.
+fn told(session: &Session<'_>, conn: &ServerConn) -> Option<Told> {
+    let witness = conn.witness.as_ref()?;
+    let bucket = &session.login.bucket;
+    let traits = bucket.shared().traits.load();
+    let recovery = traits.as_ref().map_or(SessionRecovery::NotOffered, |traits| traits.session_recovery);
+    if recovery == SessionRecovery::Silent {
+        return None;
+    }
+    let context = traits.as_ref().map_or(StateIds::NONE, |traits| traits.context_states);
+    Some(Told {
+        recoverable: witness.is_recoverable(),
+        has_context: witness.has_changed(context),
+        context,
+        // A text that nobody has read is as a procedure that nobody knows.
+        everything: recovery == SessionRecovery::Tells
+            && bucket.settings().unknown_procedures == UnknownProcedures::Share,
+    })
 }
 
 /// The session's state, made at its first request.

@@ -7,10 +7,10 @@ use tds::edit::Edit;
 use tds::env_change::EnvChange;
 use tds::request::BeginTransaction;
 use tds::scan::{Event, RawReturnValue, Scanned};
-use tds::session_state::SessionState;
 use tds::value::Value;
 
 use super::transaction::{Descriptors, Transaction};
+use crate::bucket::witness::{StateIds, Witness};
 
 /// What the response to a client's request said.
 #[derive(Debug, Default)]
@@ -27,14 +27,16 @@ pub(crate) struct Reply {
     pub(crate) reset: bool,
     /// The current database, if it changed.
     pub(crate) database: Option<String>,
-    /// The language changed.
-    pub(crate) language: bool,
+    /// The language before the response and behind it.
+    pub(crate) language: Option<(String, String)>,
     /// A transaction ended: by a commit?
     pub(crate) ended: Option<bool>,
     /// The handle of the cursor that was opened.
     pub(crate) cursor: Option<i32>,
-    /// States that the server told of (SESSIONSTATE).
-    pub(crate) states: States,
+    /// States that got other values, by SESSIONSTATE.
+    pub(crate) changed: StateIds,
+    /// What the server says of the session, if it says anything; known when the response has ended.
+    pub(crate) told: Option<Told>,
     /// It could not be followed.
     pub(crate) lost: bool,
     /// Rows that the statements counted.
@@ -42,39 +44,24 @@ pub(crate) struct Reply {
     pub(crate) begins: bool,
 }
 
-/// What SESSIONSTATE tokens said.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct States {
-    /// Some token had states in it.
-    pub(crate) changed: bool,
-    /// Which states cannot be recovered; one bit each.
-    unrecoverable: [u64; 4],
-    /// A token without states said that the session cannot be recovered.
-    session: bool,
+impl Reply {
+    /// The server tells whatever was left by a text that nobody has read. Of one that was broken off it may be silent.
+    pub(crate) fn is_told_of_everything(&self) -> bool {
+        self.told.is_some_and(|told| told.everything) && !self.withdrawn && !self.lost
+    }
 }
 
-impl States {
-    fn take(&mut self, token: &SessionState<'_>) {
-        let mut any = false;
-        for state in token.states() {
-            any = true;
-            let (word, bit) = (usize::from(state.id) / 64, 1 << (state.id % 64));
-            if token.recoverable {
-                self.unrecoverable[word] &= !bit;
-            } else {
-                self.unrecoverable[word] |= bit;
-            }
-        }
-        if !any {
-            self.session = !token.recoverable;
-        }
-        self.changed |= any && token.recoverable;
-    }
-
-    /// Whether the server could restore the session on another connection.
-    pub(crate) fn are_recoverable(&self) -> bool {
-        !self.session && self.unrecoverable == [0; 4]
-    }
+/// What the server says of its session when a response has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Told {
+    /// It could be restored on another connection.
+    pub(crate) recoverable: bool,
+    /// Its context (CONTEXT_INFO, session context) is not as after the login.
+    pub(crate) has_context: bool,
+    /// The states that the context is in.
+    pub(crate) context: StateIds,
+    /// Nothing is left by a text or procedure that it would not tell of.
+    pub(crate) everything: bool,
 }
 
 /// Follows one response.
@@ -83,6 +70,8 @@ pub(crate) struct Observer<'a> {
     pub(crate) transaction: &'a mut Transaction,
     pub(crate) descriptors: &'a mut Descriptors,
     pub(crate) reply: &'a mut Reply,
+    /// Of the connection, if its server tells of its session.
+    pub(crate) witness: Option<&'a mut Witness>,
     /// The client asked for a reset and waits for its acknowledgement.
     pub(crate) client_resets: bool,
     /// What begins virtually once the transaction has ended.
@@ -93,6 +82,9 @@ pub(crate) struct Observer<'a> {
 
 impl Observer<'_> {
     pub(crate) fn see(&mut self, scanned: &Scanned<'_>) -> Edit {
+        if let Some(witness) = &mut self.witness {
+            self.reply.changed = self.reply.changed.and(witness.hear(&scanned.event));
+        }
         match &scanned.event {
             Event::Done(done) => self.done(*done),
             Event::EnvChange(change) => self.env_change(change),
@@ -101,11 +93,8 @@ impl Observer<'_> {
                 self.reply.number = Some(*number);
                 Edit::Keep
             }
-            Event::SessionState(token) => {
-                self.reply.states.take(token);
-                // No client asked for it, and some fail on it.
-                Edit::Drop
-            }
+            // To no client was SESSIONRECOVERY acknowledged, and some fail on it.
+            Event::SessionState(_) => Edit::Drop,
             Event::ReturnValue(value) => {
                 if self.opens_cursor && self.reply.cursor.is_none() {
                     self.reply.cursor = handle(value);
@@ -146,7 +135,10 @@ impl Observer<'_> {
     fn env_change(&mut self, change: &EnvChange) -> Edit {
         match change {
             EnvChange::Database { new, .. } => self.reply.database = Some(new.clone()),
-            EnvChange::Language { .. } => self.reply.language = true,
+            EnvChange::Language { new, old } => {
+                let before = self.reply.language.take().map_or_else(|| old.clone(), |(before, _)| before);
+                self.reply.language = Some((before, new.clone()));
+            }
             EnvChange::BeginTransaction(descriptor) | EnvChange::EnlistTransaction(descriptor) => {
                 self.transaction.opened(*descriptor);
             }
@@ -163,7 +155,7 @@ impl Observer<'_> {
             EnvChange::ResetDone => {
                 self.reply.reset = true;
                 // The session it tells of begins anew, without the states of the old one.
-                self.reply.states = States::default();
+                self.reply.changed = StateIds::NONE;
                 return if self.client_resets { Edit::Keep } else { Edit::Drop };
             }
             _ => {}
@@ -222,6 +214,7 @@ mod tests {
     use tds::edit::{Passed, ResponseEditor};
     use tds::message::{MessageReader, write_message};
     use tds::packet::{PacketType, Status};
+    use tds::session_state::SessionState;
 
     use super::*;
 
@@ -243,6 +236,15 @@ mod tests {
         transaction: &mut Transaction,
         begin: Option<&BeginTransaction>,
     ) -> (Vec<u8>, Reply) {
+        observe_with(None, payload, transaction, begin)
+    }
+
+    fn observe_with(
+        witness: Option<&mut Witness>,
+        payload: &[u8],
+        transaction: &mut Transaction,
+        begin: Option<&BeginTransaction>,
+    ) -> (Vec<u8>, Reply) {
         let (mut input, mut out, mut reply) = (BytesMut::new(), BytesMut::new(), Reply::default());
         write_message(&mut input, PacketType::RESPONSE, Status::NORMAL, 0, SIZE, payload);
         let mut editor = ResponseEditor::new(TdsVersion::V7_4, SIZE, SIZE);
@@ -255,6 +257,7 @@ mod tests {
             client_resets: false,
             begin,
             opens_cursor: false,
+            witness,
         };
         let passed = editor.pass(&mut input, &mut out, |scanned| observer.see(scanned)).unwrap();
         assert_eq!(passed, Passed::Ended);
@@ -291,13 +294,23 @@ mod tests {
     #[test]
     fn states_are_kept_from_the_client_and_remembered() {
         let mut payload = BytesMut::new();
-        let data = [7, 1, 0];
-        SessionState { sequence: 1, recoverable: false, data: &data }.write(&mut payload);
+        let data = [7, 1, 9];
+        SessionState { sequence: 1, recoverable: true, data: &data }.write(&mut payload);
         payload.extend_from_slice(&tokens(&[], DoneStatus::FINAL));
-        let (seen, mut reply) = observe(&payload, &mut Transaction::None, None);
+        let mut witness = Witness::default();
+        let (seen, reply) = observe_with(Some(&mut witness), &payload, &mut Transaction::None, None);
         assert_eq!(seen, tokens(&[], DoneStatus::FINAL));
-        assert!(!reply.states.are_recoverable() && !reply.states.changed);
-        reply.states.take(&SessionState { sequence: 2, recoverable: true, data: &data });
-        assert!(reply.states.are_recoverable() && reply.states.changed);
+        assert!(reply.changed.contains(7));
+        let (seen, _) = observe(&payload, &mut Transaction::None, None);
+        assert_eq!(seen, tokens(&[], DoneStatus::FINAL), "a server that nobody had asked");
+    }
+
+    #[test]
+    fn a_language_that_is_set_and_set_back_is_the_one_before() {
+        let change = |new: &str, old: &str| EnvChange::Language { new: new.to_owned(), old: old.to_owned() };
+        let there_and_back =
+            tokens(&[change("Deutsch", "English"), change("English", "Deutsch")], DoneStatus::FINAL);
+        let (_, reply) = observe(&there_and_back, &mut Transaction::None, None);
+        assert!(matches!(reply.language, Some((before, now)) if before == now));
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::super::prepared::Statements;
 use super::asked::{Asked, Effect, cursor_name};
 use super::holds::{Ledger, Reason};
-use super::observer::{Reply, States};
+use super::observer::Reply;
 use super::transaction::{Descriptors, Transaction};
 use super::values::Values;
 use crate::bucket::state::{ConnState, Settings};
@@ -23,7 +23,6 @@ pub(crate) struct PooledState {
     pub(crate) ledger: Ledger,
     pub(crate) transaction: Transaction,
     pub(crate) descriptors: Descriptors,
-    pub(crate) states: States,
     /// What of its earlier requests is still on the connection that it used last.
     pub(crate) values: Values,
     /// What the client has prepared.
@@ -52,6 +51,10 @@ pub(crate) struct Rules<'a> {
     /// The client's program.
     pub(crate) application: &'a str,
 }
+
+/// What is not explained: settings, for good, or the context, until it is as after the login.
+const SETTINGS: &str = "settings";
+const CONTEXT: &str = "context";
 
 /// A statement that could not be remembered is on the connection.
 const TIE: Reason = Reason::Found(Hold::PreparedHandle);
@@ -83,9 +86,10 @@ impl PooledState {
         let sets_language = asked
             .effects
             .iter()
-            .any(|effect| matches!(effect, Effect::Set("language", _) | Effect::Begins(..)));
-        if reply.language && !sets_language && !reply.reset {
-            self.ledger.begin(Reason::Unexplained, "", now);
+            .any(|effect| matches!(effect, Effect::Set("language", _) | Effect::Begins(Hold::Setting, _)));
+        let language_changed = reply.language.as_ref().is_some_and(|(before, now)| before != now);
+        if language_changed && !sets_language && !reply.reset {
+            self.ledger.begin(Reason::Unexplained, SETTINGS, now);
         }
         self.witness(asked, &reply, now);
         if reply.lost {
@@ -118,6 +122,8 @@ impl PooledState {
             Effect::Begins(Hold::Transaction, _) | Effect::Ends(Hold::Transaction, _) => {}
             Effect::EndsAll(Hold::Transaction) => {}
             Effect::Begins(Hold::BulkLoad, _) if reply.error => {}
+            // What it left is told by the server; the next client's reset takes it away.
+            Effect::Begins(Hold::DynamicText, _) if reply.is_told_of_everything() => {}
             Effect::Begins(hold, name) => self.ledger.begin(Reason::Found(*hold), name, now),
             Effect::Ends(hold, name) if clean => {
                 self.ledger.end(Reason::Found(*hold), name, self.transaction.is_open());
@@ -151,27 +157,36 @@ impl PooledState {
 
     /// What the server itself says about the session.
     fn witness(&mut self, asked: &Asked, reply: &Reply, now: Instant) {
-        if reply.states.are_recoverable() {
+        let Some(told) = reply.told else { return };
+        if told.recoverable {
             self.ledger.end_all(Reason::NotRecoverable);
-        } else if self.ledger.is_empty() && !self.transaction.is_open() {
-            self.ledger.begin(Reason::NotRecoverable, "", now);
+        }
+        if !told.has_context {
+            self.ledger.end(Reason::Unexplained, CONTEXT, false);
         }
         let explained = reply.reset
             || reply.database.is_some()
             || asked.transaction.is_some()
-            || asked.effects.iter().any(|effect| !matches!(effect, Effect::ReadsProcessId));
-        if reply.states.changed && !explained {
-            self.ledger.begin(Reason::Unexplained, "", now);
+            || asked.effects.iter().any(explains);
+        // A change of the context is seen as long as it lasts.
+        if !reply.changed.without(told.context).is_empty() && !explained {
+            self.ledger.begin(Reason::Unexplained, SETTINGS, now);
         }
-        self.states = reply.states.clone();
-        self.states.changed = false;
+        // What holds by its text need not be said twice.
+        if self.ledger.is_empty() && !self.transaction.is_open() {
+            if !told.recoverable {
+                self.ledger.begin(Reason::NotRecoverable, "", now);
+            }
+            if told.has_context {
+                self.ledger.begin(Reason::Unexplained, CONTEXT, now);
+            }
+        }
     }
 
     /// The client had its session reset.
     pub(crate) fn client_reset(&mut self) {
         Arc::make_mut(&mut self.settings).reset();
         self.ledger.reset();
-        self.states = States::default();
         self.statements.clear();
         self.tied = false;
     }
@@ -189,7 +204,6 @@ impl PooledState {
     /// The connection is gone, with everything that was on it.
     pub(crate) fn lost_connection(&mut self) {
         self.ledger.clear();
-        self.states = States::default();
         self.statements.untie();
         self.tied = false;
         self.transaction = Transaction::None;
@@ -200,6 +214,11 @@ impl PooledState {
     pub(crate) fn is_free(&self) -> bool {
         self.ledger.is_empty() && !self.transaction.is_open()
     }
+}
+
+/// Whether it may change states by what its text says: then that is set again by a replay, or holds.
+fn explains(effect: &Effect) -> bool {
+    !matches!(effect, Effect::ReadsProcessId | Effect::HandlesByText | Effect::Begins(Hold::DynamicText, _))
 }
 
 #[cfg(test)]

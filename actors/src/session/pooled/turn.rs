@@ -31,6 +31,7 @@ use super::observer::{Observer, OwnReply, Reply};
 use super::transaction::{Descriptors, Transaction};
 use super::values::Values;
 use crate::bucket::recall::RecallLevel;
+use crate::bucket::witness::Witness;
 use crate::mutant::Mutant;
 use crate::wire::Link;
 
@@ -116,6 +117,8 @@ pub(crate) struct Turn<'a> {
     pub(crate) request: Request,
     pub(crate) handles: Handles<'a>,
     pub(crate) reply: Reply,
+    /// Of the connection, if its server tells of its session.
+    pub(crate) witness: Option<&'a mut Witness>,
     pub(crate) flow: Flow,
     /// When to look for stalls next.
     pub(crate) check: &'a mut Option<Pin<Box<Sleep>>>,
@@ -507,10 +510,14 @@ impl Turn<'_> {
     fn take_from_server(&mut self) -> Result<(), TurnEnd> {
         while let Some(kind) = self.flow.awaited.front().copied() {
             let (own_reply, handles) = (&mut self.flow.own_reply, &mut self.handles);
+            let witness = &mut self.witness;
             let passed = self
                 .editor
                 .swallow(&mut self.server.input, |scanned| {
                     own_reply.see(scanned);
+                    if let Some(witness) = witness {
+                        witness.hear(&scanned.event);
+                    }
                     if kind == OwnKind::Prepare {
                         handles.see_own(scanned);
                     }
@@ -568,7 +575,17 @@ impl Turn<'_> {
     fn pass_on(&mut self) -> Result<(), TurnEnd> {
         loop {
             let Self {
-                editor, server, flow, transaction, descriptors, reply, request, asked, handles, ..
+                editor,
+                server,
+                flow,
+                transaction,
+                descriptors,
+                reply,
+                request,
+                asked,
+                handles,
+                witness,
+                ..
             } = self;
             if flow.answered && !flow.unacknowledged {
                 return Ok(());
@@ -578,6 +595,7 @@ impl Turn<'_> {
                 transaction,
                 descriptors,
                 reply,
+                witness: witness.as_deref_mut(),
                 client_resets: asked.status.is_some_and(Status::asks_for_reset),
                 begin: request.begin.as_ref(),
                 opens_cursor: asked.effects.contains(&super::asked::Effect::OpensCursor),

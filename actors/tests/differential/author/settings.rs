@@ -49,6 +49,11 @@ const PROBES: &[&str] = &[
     "SELECT CURSOR_STATUS('global', 'c1')",
 ];
 
+/// The text, made at run time.
+fn made(text: &str) -> String {
+    format!("DECLARE @t nvarchar(1000) = N'{}'; EXEC(@t)", text.replace('\'', "''"))
+}
+
 impl Author {
     pub(super) fn change_setting(&mut self) {
         let text = match self.random.below(20) {
@@ -102,7 +107,8 @@ impl Author {
     /// A setting whose scope ends with the text or the procedure that makes it.
     fn inside(&mut self, text: &str) {
         let quoted = text.replace('\'', "''");
-        match self.random.below(3) {
+        match self.random.below(4) {
+            3 => self.batch(made(text)),
             0 => self.batch(format!("EXEC('{quoted}'); SELECT @@OPTIONS, DB_NAME(), @@LANGUAGE")),
             1 => self.batch(format!("EXEC sp_executesql N'{quoted}'")),
             _ => {
@@ -133,8 +139,30 @@ impl Author {
         }
     }
 
+    /// State that a procedure leaves to its caller, or takes away, or that ends with it; or a text that nobody can read.
+    fn change_by_procedure(&mut self) {
+        let (id, n, lock) = (self.client, self.number(1000), self.lock_name());
+        let text = match self.random.below(9) {
+            0..2 => format!("EXEC takes{id} N'lock{lock}'"),
+            2 => format!("EXEC gives{id} N'lock{lock}'"),
+            3..5 => format!("EXEC remembers{id} N'value {n}'"),
+            5 => format!("EXEC remembers{id} NULL"),
+            6 => format!("EXEC marks{id}"),
+            7 => format!("EXEC opens{id}"),
+            _ => format!("EXEC sets{id}"),
+        };
+        match self.random.below(6) {
+            0 => self.batch(made(&text)),
+            1 => self.batch(format!("SET NOCOUNT OFF; {text}; SELECT @@DATEFIRST")),
+            _ => self.batch(text),
+        }
+    }
+
     /// State that no SET makes.
     pub(super) fn change_context(&mut self) {
+        if self.random.chance(40) {
+            return self.change_by_procedure();
+        }
         let (client, n, lock) = (self.client, self.number(1000), self.lock_name());
         let key = self.pick(&["k1", "k2", "k3"]);
         let text = match self.random.below(12) {

@@ -18,6 +18,22 @@ impl Author {
                 "CREATE PROCEDURE q{id} @n int AS SET NOCOUNT ON; SET ANSI_NULLS OFF; SET DATEFIRST 2; CREATE TABLE #inside (n int); INSERT #inside VALUES (@n); SELECT n, @@DATEFIRST FROM #inside"
             ),
             format!("CREATE PROCEDURE s{id} @n int AS SELECT @n AS n, @@TRANCOUNT; RETURN 3"),
+            format!(
+                "CREATE PROCEDURE takes{id} @name nvarchar(50) AS EXEC sp_getapplock @name, 'Exclusive', 'Session', 1000"
+            ),
+            format!(
+                "CREATE PROCEDURE gives{id} @name nvarchar(50) AS EXEC sp_releaseapplock @name, 'Session'"
+            ),
+            format!(
+                "CREATE PROCEDURE remembers{id} @v nvarchar(20) AS EXEC sp_set_session_context N'k1', @v"
+            ),
+            format!("CREATE PROCEDURE marks{id} AS SET CONTEXT_INFO 0x{:04}", 7000 + id),
+            format!(
+                "CREATE PROCEDURE opens{id} AS DECLARE c1 CURSOR GLOBAL STATIC FOR SELECT n FROM (VALUES (7), (8)) v(n); OPEN c1"
+            ),
+            format!(
+                "CREATE PROCEDURE sets{id} AS SET DATEFIRST 4; SET LOCK_TIMEOUT 123456; SET LANGUAGE British; EXEC('SET NOCOUNT ON; SET TEXTSIZE 20'); SELECT @@DATEFIRST, @@LOCK_TIMEOUT"
+            ),
             format!("CREATE PROCEDURE r{id} AS BEGIN TRANSACTION; INSERT t{id} (n) VALUES (77)"),
             "USE depot".to_owned(),
             format!("CREATE TABLE t{id} (id int, n int, s nvarchar(20))"),
