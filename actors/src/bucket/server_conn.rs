@@ -16,7 +16,7 @@ use super::pool::Charged;
 use super::recall::{Recall, RecallLevel};
 use super::reset::{ResetError, reset};
 use super::slots::SlotPermit;
-use super::state::ConnState;
+use super::state::{ConnState, Settings};
 use super::tenant::{LeaseShare, TenantRef};
 use super::witness::Witness;
 use crate::admin::ServerRow;
@@ -278,6 +278,11 @@ impl Lease {
     /// Whether something is prepared on it.
     pub(crate) fn has_handles(&self) -> bool {
         self.conn.as_ref().is_some_and(|conn| !conn.state.reals.is_empty())
+    }
+
+    /// Whether the connection has these settings now.
+    pub(crate) fn has_settings(&self, settings: &Settings) -> bool {
+        self.conn.as_ref().is_some_and(|conn| *conn.state.settings == *settings)
     }
 
     /// Whether this session used the connection last, and nobody since; `uses` as it found it then.

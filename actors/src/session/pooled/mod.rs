@@ -435,7 +435,16 @@ impl<'a> Pooled<'a> {
 
     /// Values of the session's earlier requests that are on the connection in hand.
     fn previous(&self, io: &mut ClientIo) -> Values {
-        if self.is_continued(io) { state_of(io).values } else { Values::NONE }
+        if !self.is_continued(io) {
+            return Values::NONE;
+        }
+        let state = state_of(io);
+        let mut values = state.values;
+        if self.lease.as_ref().is_some_and(|lease| !lease.has_settings(&state.settings)) {
+            // What sets them goes first.
+            values.overwritten();
+        }
+        values
     }
 
     async fn take_turn(

@@ -55,6 +55,7 @@ pub(crate) fn requests(
         let bytes = message(PacketType::SQL_BATCH, Status::NORMAL, &payload, rules);
         own.push_back(Own { bytes, kind: OwnKind::Replay, wait: !conn.pipelines });
         conn.state.settings = Arc::clone(&state.settings);
+        state.values.overwritten();
     }
     if let Transaction::Virtual { begin, .. } = &state.transaction {
         let bytes = begin_message(begin, &AllHeaders::autocommit(), dialect, rules);

@@ -51,6 +51,11 @@ impl Values {
         *self = before.with(set);
     }
 
+    /// A statement of the proxy's own has run.
+    pub(crate) fn overwritten(&mut self) {
+        self.outcome = false;
+    }
+
     /// A statement was answered without the server: the last outcome is not on any connection.
     pub(crate) fn answered_elsewhere(&mut self) {
         self.outcome = false;
