@@ -95,6 +95,11 @@ impl Ledger {
         self.0.is_empty()
     }
 
+    /// Whether anything but the open transaction is held for.
+    pub(crate) fn holds_more_than_transaction(&self) -> bool {
+        self.0.iter().any(|entry| entry.reason != Reason::Transaction)
+    }
+
     /// Something begins. What is counted begins once more each time.
     pub(crate) fn begin(&mut self, reason: Reason, name: &str, now: Instant) {
         let counted = matches!(reason, Reason::Found(hold) if hold.is_counted());

@@ -321,9 +321,14 @@ impl<'a> Pooled<'a> {
             return Err(tokens);
         }
         let begins_implicitly = state.settings.begins_implicitly();
+        // Nothing is won where the connection is held anyway, and what is held may end with a transaction: cursors do
+        // under CURSOR_CLOSE_ON_COMMIT.
+        let begins_really = begins_implicitly
+            || (state.ledger.holds_more_than_transaction()
+                && !matches!(state.transaction, Transaction::Virtual { .. }));
         let PooledState { transaction, descriptors, settings, .. } = &mut **state;
         let answered = match asked.alone {
-            Some(Alone::Begin) if !begins_implicitly => transaction.begin_by_text(descriptors),
+            Some(Alone::Begin) if !begins_really => transaction.begin_by_text(descriptors),
             Some(Alone::Commit) => transaction.end_by_text(true, descriptors),
             Some(Alone::Rollback) => transaction.end_by_text(false, descriptors),
             _ => None,
@@ -332,7 +337,7 @@ impl<'a> Pooled<'a> {
             return Err(tokens.freeze());
         }
         let Some(request) = &asked.transaction else { return Ok(Decided::default()) };
-        if begins_implicitly {
+        if begins_really {
             return Ok(Decided::default());
         }
         let step = transaction.step(request, descriptors);
