@@ -19,6 +19,8 @@ pub struct Check {
     pub good: bool,
     /// What was seen.
     pub seen: String,
+    /// Whether a slow or busy machine can make it bad.
+    pub timed: bool,
 }
 
 /// A run, what was seen meanwhile, and what had to be true.
@@ -91,7 +93,7 @@ impl Report {
             "logins": latencies(&counts.logins), "seconds": seconds, "proxies": self.looks,
             "incidents": self.incidents,
             "checks": self.checks.iter().map(|check| {
-                json!({ "what": check.what, "good": check.good, "seen": check.seen })
+                json!({ "what": check.what, "good": check.good, "seen": check.seen, "timed": check.timed })
             }).collect::<Vec<_>>(),
         })
     }

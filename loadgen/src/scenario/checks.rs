@@ -24,7 +24,12 @@ struct Checks(Vec<Check>);
 
 impl Checks {
     fn add(&mut self, what: impl Into<String>, good: bool, seen: impl Into<String>) {
-        self.0.push(Check { what: what.into(), good, seen: seen.into() });
+        self.0.push(Check { what: what.into(), good, seen: seen.into(), timed: false });
+    }
+
+    /// A condition that the machine's speed has a part in.
+    fn add_timed(&mut self, what: impl Into<String>, good: bool, seen: impl Into<String>) {
+        self.0.push(Check { what: what.into(), good, seen: seen.into(), timed: true });
     }
 }
 
@@ -62,7 +67,11 @@ pub(super) fn check(scenario: Scenario, profile: &Profile, stage: &Stage, seen: 
             let p99 = quantile(&seen.outcome.counts.all(), 0.99);
             let hold = profile.side.as_ref().map_or(Duration::ZERO, |side| side.hold);
             let seen_p99 = format!("{p99:.1?} beside {hold:?}");
-            checks.add("99 % of the others' work takes less than a long transaction", p99 < hold, seen_p99);
+            checks.add_timed(
+                "99 % of the others' work takes less than a long transaction",
+                p99 < hold,
+                seen_p99,
+            );
         }
         Scenario::Uneven => {
             no_errors(&mut checks, seen.outcome, &[]);
@@ -75,7 +84,7 @@ pub(super) fn check(scenario: Scenario, profile: &Profile, stage: &Stage, seen: 
                 let (quiet, loud) =
                     (quantile(&seen.outcome.counts.all(), 0.5), quantile(&storm.counts.all(), 0.5));
                 let words = format!("{quiet:.1?} and {loud:.1?}");
-                checks.add(
+                checks.add_timed(
                     "the storm waits for itself: its median is ten times the quiet one's",
                     loud > 10 * quiet,
                     words,
@@ -159,7 +168,7 @@ fn recovers(checks: &mut Checks, profile: &Profile, seen: &Seen<'_>) {
     let (after, after_seconds) = part(length.saturating_sub(length / 5).max(1), length);
     // Programs come at random moments: a few pieces of work more or less mean nothing.
     let expected = 0.8 * before / before_seconds * after_seconds;
-    checks.add(
+    checks.add_timed(
         "at the end as much is done as before the incident (four fifths at least)",
         after >= expected - 4.0 * expected.sqrt(),
         format!("{:.0} and {:.0} a second", before / before_seconds, after / after_seconds),
@@ -178,7 +187,7 @@ fn no_growth(checks: &mut Checks, seen: &Seen<'_>) {
         some.get(some.len() / 2).copied().unwrap_or(0)
     };
     let (before, after) = (middle(0.25, 0.4), middle(0.85, 1.0));
-    checks.add(
+    checks.add_timed(
         "memory does not grow (by a twentieth and 4 MiB at most)",
         after <= before + before / 20 + ALLOWED,
         format!("{} and {} KiB", before >> 10, after >> 10),
@@ -193,7 +202,7 @@ fn unharmed(checks: &mut Checks, whose: &str, seen: &Seen<'_>) {
     for (name, at, factor) in [("median", 0.5, 2), ("99th percentile", 0.99, 4)] {
         let (alone, beside) =
             (quantile(&reference.counts.all(), at), quantile(&seen.outcome.counts.all(), at));
-        checks.add(
+        checks.add_timed(
             format!(
                 "{whose}: the {name} beside the storm is at most {factor} times that without, and {TURN:?}"
             ),

@@ -8,7 +8,7 @@ use std::error::Error;
 use std::time::{Duration, Instant};
 
 pub use profile::{Profile, Scenario};
-pub use stage::{Spec, Stage};
+pub use stage::{Redis, Spec, Stage};
 
 use crate::report::Report;
 use crate::run::{Outcome, Progress, run};

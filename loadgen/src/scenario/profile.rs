@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::stage::{Spec, Stage};
+use super::stage::{Redis, Spec, Stage};
 use crate::plan::{Destination, Kind, Mix, Plan};
 
 /// One of the ten.
@@ -87,6 +87,11 @@ impl Scenario {
 
     /// The stage of our own that it plays on.
     pub fn spec(self, program: PathBuf, pool_mode: &str, redis: Option<String>, scale: f64) -> Spec {
+        let redis = match redis {
+            Some(url) => Redis::At(url),
+            None if self == Self::RedisFailure => Redis::Own,
+            None => Redis::None,
+        };
         let (buckets, proxies, running, limit) = match self {
             Self::Baseline => (3, 1, 1, 50),
             Self::Burst | Self::Steady | Self::PreparedStorm | Self::LongTransactions => (1, 1, 1, 50),

@@ -34,8 +34,19 @@ pub struct Spec {
     pub pool_mode: String,
     /// More lines for the proxies' `[defaults]`.
     pub defaults: String,
-    /// Where Redis is; without it each proxy has its part of every limit.
-    pub redis: Option<String>,
+    /// Through what the proxies agree.
+    pub redis: Redis,
+}
+
+/// Through what several proxies agree on the limits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Redis {
+    /// Nothing: each proxy has its part of every limit.
+    None,
+    /// A server of the stage's own, of the program `redis-server`, that can be killed.
+    Own,
+    /// Somebody's, as `redis://HOST:PORT`.
+    At(String),
 }
 
 /// Addresses, logins and levers.
@@ -68,6 +79,8 @@ struct Own {
     folder: PathBuf,
     servers: Vec<Child>,
     proxies: Vec<Option<Child>>,
+    /// Where our own Redis is, and its process while it runs.
+    redis: Option<(SocketAddr, Option<Child>)>,
 }
 
 /// A stage as a file describes it.
@@ -168,7 +181,9 @@ impl Stage {
             free_address()?.port()
         ));
         fs::create_dir(&folder)?;
-        let mut own = Own { folder, servers: Vec::new(), proxies: Vec::new(), spec };
+        let redis = if spec.redis == Redis::Own { Some((free_address()?, None)) } else { None };
+        let mut own = Own { folder, servers: Vec::new(), proxies: Vec::new(), redis, spec };
+        own.start_redis()?;
         let mut destinations = Vec::new();
         let mut servers = Vec::new();
         for n in 0..own.spec.buckets {
@@ -218,12 +233,18 @@ impl Stage {
 
     /// Stops Redis.
     pub fn stop_redis(&mut self) -> io::Result<()> {
-        command(self.redis.kill.as_deref(), "redis.kill")
+        match self.own.as_mut().and_then(|own| own.redis.as_mut()) {
+            Some((_, running)) => running.take().map_or(Ok(()), end),
+            None => command(self.redis.kill.as_deref(), "redis.kill"),
+        }
     }
 
     /// Starts Redis again.
     pub fn start_redis(&mut self) -> io::Result<()> {
-        command(self.redis.start.as_deref(), "redis.start")
+        match &mut self.own {
+            Some(own) if own.redis.is_some() => own.start_redis(),
+            _ => command(self.redis.start.as_deref(), "redis.start"),
+        }
     }
 
     /// Resident memory of our own proxies that run, in bytes; none on somebody else's stage.
@@ -275,11 +296,21 @@ impl Own {
         servers: &[SocketAddr],
     ) -> io::Result<()> {
         let spec = &self.spec;
-        let coordinator = match &spec.redis {
-            Some(url) => format!("[coordinator]\nkind = \"redis\"\nurl = \"{url}\"\n"),
-            None => String::new(),
+        let url = match (&spec.redis, &self.redis) {
+            (Redis::At(url), _) => Some(url.clone()),
+            (_, Some((address, _))) => Some(format!("redis://{address}")),
+            _ => None,
         };
-        let share = match &spec.redis {
+        let coordinator = url.as_ref().map_or_else(String::new, |url| {
+            // All on one host: names of their own. A prefix of its own, too, on a Redis that others use.
+            format!(
+                "[coordinator]\nkind = \"redis\"\nurls = [\"{url}\"]\nprefix = \"loadgen-{}\"\ninstance = \"proxy-{n}\"\n\
+                 expected_instances = {}\nlease_time = \"5s\"\n",
+                std::process::id(),
+                spec.proxies,
+            )
+        });
+        let share = match url {
             Some(_) => spec.limit,
             // Without Redis nobody agrees: each proxy has its own part.
             None => (spec.limit / u32::try_from(spec.proxies).unwrap_or(1)).max(1),
@@ -302,29 +333,46 @@ impl Own {
         fs::write(self.folder.join(format!("{n}.toml")), text)
     }
 
+    /// Nothing to do where there is none of our own, or it runs.
+    fn start_redis(&mut self) -> io::Result<()> {
+        let Some((address, running @ None)) = &mut self.redis else { return Ok(()) };
+        let mut redis = Command::new("redis-server");
+        redis.args(["--port", &address.port().to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"]);
+        redis.arg(&self.folder).stdin(Stdio::null()).stdout(Stdio::null());
+        let child =
+            redis.spawn().map_err(|why| io::Error::new(why.kind(), format!("redis-server: {why}")))?;
+        *running = Some(listening(child, *address, "Redis")?);
+        Ok(())
+    }
+
     fn start_proxy(&mut self, n: usize, address: SocketAddr) -> io::Result<()> {
         let mut command = Command::new(&self.spec.program);
         command.arg("run").arg("--config").arg(self.folder.join(format!("{n}.toml"))).stdin(Stdio::null());
-        let mut child = command.spawn()?;
-        let over = Instant::now() + PATIENCE;
-        while TcpStream::connect(address).is_err() {
-            if let Some(status) = child.try_wait()? {
-                return Err(io::Error::other(format!("a proxy ended at once: {status}")));
-            }
-            if Instant::now() > over {
-                end(child)?;
-                return Err(io::Error::other(format!("a proxy does not listen on {address}")));
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        self.proxies[n] = Some(child);
+        self.proxies[n] = Some(listening(command.spawn()?, address, "a proxy")?);
         Ok(())
     }
 }
 
+/// A process that listens by now.
+fn listening(mut child: Child, address: SocketAddr, what: &str) -> io::Result<Child> {
+    let over = Instant::now() + PATIENCE;
+    while TcpStream::connect(address).is_err() {
+        if let Some(status) = child.try_wait()? {
+            return Err(io::Error::other(format!("{what} ended at once: {status}")));
+        }
+        if Instant::now() > over {
+            end(child)?;
+            return Err(io::Error::other(format!("{what} does not listen on {address}")));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(child)
+}
+
 impl Drop for Own {
     fn drop(&mut self) {
-        for child in self.proxies.iter_mut().flatten().chain(&mut self.servers) {
+        let redis = self.redis.iter_mut().filter_map(|(_, running)| running.as_mut());
+        for child in self.proxies.iter_mut().flatten().chain(&mut self.servers).chain(redis) {
             // Gone already, if it crashed.
             let _ = child.kill();
             let _ = child.wait();
