@@ -10,6 +10,7 @@ use tds::scan::{Event, RawReturnValue, Scanned};
 use tds::value::Value;
 
 use super::transaction::{Descriptors, Transaction};
+use super::values::Values;
 use crate::bucket::witness::{StateIds, Witness};
 
 /// What the response to a client's request said.
@@ -62,6 +63,19 @@ pub(crate) struct Told {
     pub(crate) context: StateIds,
     /// Nothing is left by a text or procedure that it would not tell of.
     pub(crate) everything: bool,
+}
+
+impl Reply {
+    /// Which values the next request may read, if this one `sets` these when all goes well.
+    pub(super) fn leaves(&self, sets: Values) -> Values {
+        // What the server itself reset is as after a login.
+        let kept = if self.reset { Values::ALL } else { Values::NONE };
+        kept.with(match (self.withdrawn, self.error) {
+            (true, _) => Values::NONE,
+            (false, true) => Values::OUTCOME,
+            (false, false) => sets,
+        })
+    }
 }
 
 /// Follows one response.

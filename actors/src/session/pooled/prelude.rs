@@ -5,20 +5,86 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use tds::Dialect;
+use tds::env_change::EnvChange;
 use tds::message::write_message;
-use tds::packet::{PacketType, Status};
+use tds::packet::{HEADER_LEN, PacketType, Status};
 use tds::request::{AllHeaders, BeginTransaction, SqlBatch, TransactionRequest};
 
+use super::asked::Asked;
+use super::decide::Decided;
+use super::receive::Incoming;
 use super::state::{PooledState, Rules};
 use super::transaction::Transaction;
-use super::turn::{Own, OwnKind};
+use super::turn::{Own, OwnKind, Request};
+use super::values::Values;
 use crate::bucket::ServerConn;
 use crate::bucket::state::Preparation;
 use crate::mutant::Mutant;
 
+/// A request and what goes before it.
+pub(super) struct Prepared {
+    pub(super) own: VecDeque<Own>,
+    pub(super) request: Request,
+    /// The session used the connection last, and nobody since.
+    pub(super) continued: bool,
+    /// The client's reset is acknowledged here.
+    pub(super) answers_reset: bool,
+}
+
+/// Prepares a request for the connection that it is going to be sent on. `continued`: the session used it last, and nobody
+/// since; `previous`: which values of its earlier requests are on it.
+#[expect(clippy::too_many_arguments, reason = "the one place where session, connection and request meet")]
+pub(super) fn prepare(
+    state: &mut PooledState,
+    conn: &mut ServerConn,
+    asked: &mut Asked,
+    incoming: Incoming,
+    decided: Decided,
+    mut continued: bool,
+    previous: Values,
+    rules: &Rules<'_>,
+) -> Prepared {
+    if asked.handles_by_text() && !conn.state.reals.is_empty() {
+        // A number in a text must not meet what somebody else has prepared.
+        (conn.state.dirty, continued) = (true, false);
+    }
+    let resets = incoming.status.asks_for_reset() && incoming.kind.can_reset();
+    let answers_reset = resets && can_answer_reset(state, conn, continued);
+    if answers_reset {
+        state.client_reset();
+    }
+    let mut front = BytesMut::new();
+    let keeps = incoming.status.contains(Status::RESET_CONNECTION_SKIP_TRAN);
+    if resets && !keeps && matches!(state.transaction, Transaction::Virtual { .. }) {
+        front = state.transaction.rolled_back();
+        state.transaction = Transaction::None;
+    }
+    if answers_reset {
+        EnvChange::ResetDone.write(&mut front);
+    }
+    if resets && !answers_reset {
+        conn.state.reals.clear();
+    }
+    let own = requests(state, conn, continued, resets && !answers_reset, rules);
+    if let Some(instead) = &decided.instead {
+        asked.descriptor_at = AllHeaders::descriptor_offset(&instead[HEADER_LEN..]);
+    }
+    let request = Request {
+        len: incoming.len,
+        whole: incoming.whole,
+        walker: incoming.walker,
+        instead: decided.instead,
+        clear_reset: answers_reset,
+        front: (!front.is_empty()).then(|| front.freeze()),
+        begin: decided.begin,
+        previous,
+    };
+    Prepared { own, request, continued, answers_reset }
+}
+
 /// The requests to be sent. `continued`: the session used the connection last, and nobody since.
 /// `client_resets`: the client's request carries a reset that the server does.
-pub(crate) fn requests(
+fn requests(
     state: &mut PooledState,
     conn: &mut ServerConn,
     continued: bool,
@@ -71,7 +137,7 @@ pub(crate) fn requests(
 }
 
 /// Whether a reset that the client asks for changes nothing: then the proxy acknowledges it.
-pub(crate) fn can_answer_reset(state: &PooledState, conn: &ServerConn, continued: bool) -> bool {
+fn can_answer_reset(state: &PooledState, conn: &ServerConn, continued: bool) -> bool {
     if !state.is_free() || conn.state.dirty || !conn.state.settings.is_reset() {
         return false;
     }
