@@ -15,8 +15,8 @@ use tds::packet::{HEADER_LEN, MAX_PACKET_SIZE, PacketType, Status};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// Nothing that a script asks for takes that long, on a busy machine either.
-const PATIENCE: Duration = Duration::from_secs(180);
+/// No wait is longer, on a busy machine either: in session pooling a client waits until others have played their scripts.
+pub const PATIENCE: Duration = Duration::from_secs(960);
 
 /// The longest response, in bytes.
 const MAX_RESPONSE: usize = 64 << 20;

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use super::author::{Author, LEAVING, Leaves};
 use super::client::stage::Stage;
 use super::compare::{Answered, Count, Difference};
+use super::line::PATIENCE;
 use super::player::Player;
 use super::profile::{PROFILES, Profile};
 use super::random::Random;
@@ -125,7 +126,7 @@ impl Round {
         let world = &self.world;
         let direct = world.server(world.fault.as_ref().filter(|_| world.is_measured));
         // Shorter than the client's, so that it is the proxy who tells of a wait without end.
-        let patience = std::time::Duration::from_secs(170);
+        let patience = PATIENCE - std::time::Duration::from_secs(60);
         let stage = Stage::on(
             world.server(world.fault.as_ref()),
             self.connections,
