@@ -17,6 +17,7 @@ export const target = {
   encryption: env.SMOKE_ENCRYPTION ?? 'off',
   authority: env.SMOKE_CA ?? '',
   table: env.SMOKE_TABLE ?? 'smoke',
+  part: env.SMOKE_PART ?? 'smoke',
 };
 
 const fraction = (text) => (text.includes('.') ? text.replace(/0+$/, '').replace(/\.$/, '') : text);
@@ -102,4 +103,10 @@ export async function check(name, action, recover = async () => {}) {
     await recover();
   }
   process.stdout.write(`${JSON.stringify({ answer: sorted(answer), check: name })}\n`);
+}
+
+/** What was just done has this name: the runner looks at the session and says when to go on. */
+export async function step(name) {
+  process.stdout.write(`${JSON.stringify({ step: name })}\n`);
+  await new Promise((resolve) => process.stdin.once('data', resolve));
 }

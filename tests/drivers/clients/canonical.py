@@ -28,6 +28,8 @@ class Target:
     encryption = os.environ.get("SMOKE_ENCRYPTION", "off")
     authority = os.environ.get("SMOKE_CA", "")
     table = os.environ.get("SMOKE_TABLE", "smoke")
+    # The smoke, or the steps after which the runner looks at what the session holds.
+    part = os.environ.get("SMOKE_PART", "smoke")
 
 
 def fraction(text):
@@ -119,6 +121,13 @@ class Checks:
         except Exception as error:  # whatever a driver throws is an answer to be compared
             return self.of_error(error)
         return {"no error": canonical(result)}
+
+
+def step(name, fed=False):
+    """What was just done has this name: the runner looks at the session and says when to go on. `fed`: nobody here knows
+    whether it was answered."""
+    print(json.dumps({"step": name, "fed": fed}), flush=True)
+    sys.stdin.readline()
 
 
 def note(text):

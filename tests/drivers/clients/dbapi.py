@@ -6,7 +6,7 @@ import threading
 import time
 import uuid
 
-from canonical import MEGABYTES_16, SMOKE, Checks, RowsDigest, Target, canonical, digest, rows_of
+from canonical import MEGABYTES_16, SMOKE, Checks, RowsDigest, Target, canonical, digest, rows_of, step
 
 BULK_ROWS = [
     (n, None if n % 5 == 0 else f"řádek {n}", decimal.Decimal(n) / 4, datetime.datetime(2024, 1, 1, 0, 0, n % 60))
@@ -312,6 +312,60 @@ class Smoke:
             self.driver.connect(**changes).close()
 
         return self.checks.error_of(attempt)
+
+
+    def holds(self):
+        """Uses one thing after the other; what each keeps is looked at in between."""
+        self.query("SELECT 1 AS n")
+        step("query")
+        self.query("SELECT ? AS n", 1)
+        step("parameters")
+        cursor = self.connection.cursor()
+        for n in range(3):
+            cursor.execute("SELECT ? * 2 AS d".replace("?", self.driver.mark), (n,))
+            cursor.fetchall()
+        step("prepared")
+        cursor.close()
+        self.execute("SET LOCK_TIMEOUT 1234")
+        step("set")
+        self.fresh("id int NOT NULL, name nvarchar(50) NULL, price decimal(10,2) NULL, at datetime NULL")
+        insert = f"INSERT INTO {self.table} (id) VALUES (1)"
+        self.execute(insert)
+        step("insert")
+        self.query("SELECT 1 AS n")
+        step("insert.next")
+        self.execute("BEGIN TRANSACTION")
+        step("transaction.begun")
+        self.execute(insert)
+        step("transaction")
+        self.execute("COMMIT")
+        step("transaction.ended")
+        self.execute("CREATE TABLE #t (a int)")
+        step("temp_table")
+        self.execute("DROP TABLE #t")
+        step("temp_table.ended")
+        self.execute("DECLARE c CURSOR GLOBAL STATIC FOR SELECT n FROM (VALUES (1), (2)) v(n); OPEN c")
+        step("cursor")
+        self.execute("CLOSE c; DEALLOCATE c")
+        step("cursor.ended")
+        self.driver.bulk(self.connection, self.table, BULK_ROWS)
+        step("bulk.ended")
+        self.connection.close()
+        connection = self.driver.connect(autocommit=False)
+        step("autocommit_off.begun")
+        self.query("SELECT 1 AS n", connection=connection)
+        step("autocommit_off")
+        connection.commit()
+        step("autocommit_off.ended")
+        self.leave(connection)
+
+
+def main(driver):
+    smoke = Smoke(driver)
+    if Target.part == "holds":
+        smoke.holds()
+    else:
+        smoke.run()
 
 
 class Broken:

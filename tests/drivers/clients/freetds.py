@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 
-from canonical import MEGABYTES_16, SMOKE, Checks, RowsDigest, Target, digest
+from canonical import MEGABYTES_16, SMOKE, Checks, RowsDigest, Target, digest, step
 
 ENCRYPTION = {"off": "off", "on": "require"}
 SERVER = "stand_in"
@@ -234,8 +234,45 @@ class Freebcp(Program):
         checks.run("bulk.no_table", lambda: self.copy(f"{Target.database}..no_such_table", "out", "none.txt", "-c"))
 
 
+def holds(program, *command):
+    """Feeds one running program batch by batch; the runner looks at the session when each has been answered."""
+    table = Target.table
+    running = subprocess.Popen(
+        [*command, *program.login()], env=program.environment, cwd=program.place, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )
+    insert = f"INSERT INTO {table} VALUES (1)"
+    for name, sql in [
+        ("query", "SELECT 1 AS n"),
+        ("set", "SET LOCK_TIMEOUT 1234"),
+        (None, f"DROP TABLE IF EXISTS {table}; CREATE TABLE {table} (a int)"),
+        ("insert", insert),
+        ("insert.next", "SELECT 1 AS n"),
+        ("transaction.begun", "BEGIN TRANSACTION"),
+        ("transaction", insert),
+        ("transaction.ended", "COMMIT"),
+        ("temp_table", "CREATE TABLE #t (a int)"),
+        ("temp_table.ended", "DROP TABLE #t"),
+        ("cursor", "DECLARE c CURSOR GLOBAL STATIC FOR SELECT n FROM (VALUES (1), (2)) v(n); OPEN c"),
+        ("cursor.ended", "CLOSE c; DEALLOCATE c"),
+        ("autocommit_off.begun", "SET IMPLICIT_TRANSACTIONS ON"),
+        ("autocommit_off", f"SELECT a FROM {table}"),
+        ("autocommit_off.ended", "COMMIT"),
+    ]:
+        running.stdin.write(f"{sql}\ngo\n")
+        running.stdin.flush()
+        step(name or "", fed=True)
+    running.stdin.close()
+    running.wait(20)
+
+
 program = sys.argv[1]
-if program == "tsql":
+if Target.part == "holds":
+    if program == "tsql":
+        holds(Tsql(), "tsql")
+    else:
+        holds(Bsqldb(), "bsqldb")
+elif program == "tsql":
     queries(Tsql(), ())
 elif program == "bsqldb":
     # It prints "type N not supported" for these, and writes past its buffer for a decimal of 38 digits.

@@ -2,7 +2,7 @@
 
 import { readFileSync } from 'node:fs';
 import sql from 'mssql';
-import { canonical, check, digest, errorOf, ofError, RowsDigest, SMOKE, target } from './canonical.mjs';
+import { canonical, check, digest, errorOf, ofError, RowsDigest, SMOKE, step, target } from './canonical.mjs';
 
 const encrypted = target.encryption !== 'off';
 const config = (changes = {}) => ({
@@ -13,7 +13,7 @@ const config = (changes = {}) => ({
   database: target.database,
   connectionTimeout: 20_000,
   requestTimeout: 60_000,
-  pool: { min: 0, max: 2, idleTimeoutMillis: 5_000 },
+  pool: { min: 0, max: target.part === 'holds' ? 1 : 2, idleTimeoutMillis: 5_000 },
   ...changes,
   options: {
     encrypt: target.encryption === 'strict' ? 'strict' : encrypted,
@@ -28,6 +28,46 @@ const table = target.table;
 const rows = (result) => result.recordset.map((row) => Object.values(row).map((v) => canonical(v)));
 const query = async (text) => rows(await pool.request().query(text));
 const value = async (text) => (await query(text))[0][0];
+
+/** Uses one thing after the other; what each keeps is looked at in between. */
+async function holds() {
+  const insert = `INSERT INTO ${table} (id) VALUES (1)`;
+  const use = async (name, action) => {
+    await action();
+    await step(name);
+  };
+  const batch = (text) => pool.request().batch(text);
+  await use('query', () => batch('SELECT 1 AS n'));
+  await use('parameters', () => pool.request().input('p', sql.Int, 1).query('SELECT @p AS n'));
+  const statement = new sql.PreparedStatement(pool);
+  statement.input('n', sql.Int);
+  await statement.prepare('SELECT @n * 2 AS d');
+  await use('prepared', () => statement.execute({ n: 1 }));
+  await use('prepared.ended', () => statement.unprepare());
+  await use('set', () => batch('SET LOCK_TIMEOUT 1234'));
+  await batch(`DROP TABLE IF EXISTS ${table}; CREATE TABLE ${table} (id int NOT NULL, name nvarchar(50) NULL)`);
+  await use('insert', () => batch(insert));
+  await use('insert.next', () => batch('SELECT 1 AS n'));
+  const transaction = new sql.Transaction(pool);
+  await use('transaction.begun', () => transaction.begin());
+  await use('transaction', () => new sql.Request(transaction).query(insert));
+  await use('transaction.ended', () => transaction.commit());
+  await use('temp_table', () => batch('CREATE TABLE #t (a int)'));
+  await use('temp_table.ended', () => batch('DROP TABLE #t'));
+  await use('cursor', () => batch('DECLARE c CURSOR GLOBAL STATIC FOR SELECT n FROM (VALUES (1), (2)) v(n); OPEN c'));
+  await use('cursor.ended', () => batch('CLOSE c; DEALLOCATE c'));
+  const load = new sql.Table(table);
+  load.columns.add('id', sql.Int, { nullable: false });
+  load.columns.add('name', sql.NVarChar(50), { nullable: true });
+  load.rows.add(1, 'one');
+  await use('bulk.ended', () => pool.request().bulk(load));
+}
+
+if (target.part === 'holds') {
+  await holds();
+  await pool.close();
+  process.exit(0);
+}
 
 await check('session', () => query('SELECT DB_NAME() AS d, SUSER_SNAME() AS s, @@TRANCOUNT AS t'));
 await check('parameter.out', async () => {

@@ -6,7 +6,7 @@ import sys
 import tempfile
 
 from canonical import Target, canonical
-from dbapi import Driver, Smoke, cancelled_by_timer
+from dbapi import Driver, cancelled_by_timer, main
 
 
 def server_message(error):
@@ -128,4 +128,4 @@ class MicrosoftOdbc(Odbc):
             hasty.close()
 
 
-Smoke(FreeTdsOdbc() if sys.argv[1] == "freetds" else MicrosoftOdbc()).run()
+main(FreeTdsOdbc() if sys.argv[1] == "freetds" else MicrosoftOdbc())

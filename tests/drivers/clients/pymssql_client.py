@@ -8,7 +8,7 @@ import pymssql
 from pymssql import _mssql
 
 from canonical import Target, canonical
-from dbapi import Driver, Smoke
+from dbapi import Driver, main
 
 ENCRYPTION = {"off": "off", "login": "request", "on": "require", "strict": None}
 
@@ -105,4 +105,4 @@ class Pymssql(Driver):
 
 
 configure()
-Smoke(Pymssql()).run()
+main(Pymssql())

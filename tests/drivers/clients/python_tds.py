@@ -5,7 +5,7 @@ from pytds.tds_base import Column
 from pytds.tds_types import DateTimeType, DecimalType, IntType, NVarCharType
 
 from canonical import Target, canonical
-from dbapi import Driver, Smoke
+from dbapi import Driver, main
 
 
 class PythonTds(Driver):
@@ -83,4 +83,4 @@ class PythonTds(Driver):
             hasty.close()
 
 
-Smoke(PythonTds()).run()
+main(PythonTds())

@@ -2,7 +2,7 @@
 
 import { readFileSync } from 'node:fs';
 import { Connection, Request, TYPES } from 'tedious';
-import { canonical, check, digest, errorOf, MEGABYTES_16, ofError, RowsDigest, SMOKE, target } from './canonical.mjs';
+import { canonical, check, digest, errorOf, MEGABYTES_16, ofError, RowsDigest, SMOKE, step, target } from './canonical.mjs';
 
 function connect(changes = {}) {
   const encrypted = target.encryption !== 'off';
@@ -83,6 +83,69 @@ async function fresh(columns) {
 
 const promised = (method, ...given) =>
   new Promise((resolve, reject) => connection[method]((error) => (error ? reject(error) : resolve()), ...given));
+
+/** A prepared request: `run` executes it, `end` drops it. */
+async function prepare(sql, parameters, onRow) {
+  let settle;
+  const request = new Request(sql, (error) => settle(error));
+  for (const [name, type] of parameters) request.addParameter(name, type);
+  request.on('row', (columns) => onRow(columns.map((c) => canonical(c.value))));
+  const step = (action) =>
+    new Promise((resolve, reject) => {
+      settle = (error) => (error ? reject(error) : resolve());
+      action();
+    });
+  const prepared = new Promise((resolve) => request.once('prepared', resolve));
+  settle = (error) => {
+    throw error;
+  };
+  connection.prepare(request);
+  await prepared;
+  await new Promise((resolve) => setImmediate(resolve));
+  return {
+    run: (values) => step(() => connection.execute(request, values)),
+    end: () => step(() => connection.unprepare(request)),
+  };
+}
+
+/** Uses one thing after the other; what each keeps is looked at in between. */
+async function holds() {
+  const insert = `INSERT INTO ${table} (id) VALUES (1)`;
+  const use = async (name, action) => {
+    await action();
+    await step(name);
+  };
+  await use('query', () => batch('SELECT 1 AS n'));
+  await use('parameters', () => value('SELECT @p AS n', { inputs: [['p', TYPES.Int, 1]] }));
+  const statement = await prepare('SELECT @n * 2 AS d', [['n', TYPES.Int]], () => {});
+  await use('prepared', () => statement.run({ n: 1 }));
+  await use('prepared.ended', () => statement.end());
+  await use('set', () => batch('SET LOCK_TIMEOUT 1234'));
+  await fresh('id int NOT NULL, name nvarchar(50) NULL');
+  await use('insert', () => batch(insert));
+  await use('insert.next', () => batch('SELECT 1 AS n'));
+  await use('transaction.begun', () => promised('beginTransaction'));
+  await use('transaction', () => batch(insert));
+  await use('transaction.ended', () => promised('commitTransaction'));
+  await use('temp_table', () => batch('CREATE TABLE #t (a int)'));
+  await use('temp_table.ended', () => batch('DROP TABLE #t'));
+  await use('cursor', () => batch('DECLARE c CURSOR GLOBAL STATIC FOR SELECT n FROM (VALUES (1), (2)) v(n); OPEN c'));
+  await use('cursor.ended', () => batch('CLOSE c; DEALLOCATE c'));
+  await use('bulk.ended', () =>
+    new Promise((resolve, reject) => {
+      const load = connection.newBulkLoad(table, {}, (error) => (error ? reject(error) : resolve()));
+      load.addColumn('id', TYPES.Int, { nullable: false });
+      load.addColumn('name', TYPES.NVarChar, { length: 50, nullable: true });
+      connection.execBulkLoad(load, [[1, 'one'], [2, null]]);
+    }),
+  );
+}
+
+if (target.part === 'holds') {
+  await holds();
+  connection.close();
+  process.exit(0);
+}
 
 await smoke('session', () => rows('SELECT DB_NAME(), SUSER_SNAME(), @@TRANCOUNT'));
 for (const [name, type, literal] of SMOKE.types) {
@@ -185,25 +248,10 @@ await smoke('temp_table.elsewhere', async () => {
 });
 await smoke('prepared', async () => {
   const answers = [];
-  let settle;
-  const request = new Request('SELECT @n * 2 AS d, @s AS s', (error) => settle(error));
-  request.addParameter('n', TYPES.Int);
-  request.addParameter('s', TYPES.NVarChar);
-  request.on('row', (columns) => answers.push(columns.map((c) => canonical(c.value))));
-  const step = (action) =>
-    new Promise((resolve, reject) => {
-      settle = (error) => (error ? reject(error) : resolve());
-      action();
-    });
-  const prepared = new Promise((resolve) => request.once('prepared', resolve));
-  settle = (error) => {
-    throw error;
-  };
-  connection.prepare(request);
-  await prepared;
-  await new Promise((resolve) => setImmediate(resolve));
-  for (let n = 0; n < 5; n += 1) await step(() => connection.execute(request, { n, s: `value ${n}` }));
-  await step(() => connection.unprepare(request));
+  const parameters = [['n', TYPES.Int], ['s', TYPES.NVarChar]];
+  const statement = await prepare('SELECT @n * 2 AS d, @s AS s', parameters, (row) => answers.push(row));
+  for (let n = 0; n < 5; n += 1) await statement.run({ n, s: `value ${n}` });
+  await statement.end();
   return answers;
 });
 await smoke('rows.100000', async () => {

@@ -61,6 +61,18 @@ pub fn report(check: &str, answer: Value) {
     println!("{}", json!({ "answer": answer, "check": check }));
 }
 
+/// What was just done has this name: the runner looks at the session and says when to go on.
+pub fn step(name: &str) {
+    println!("{}", json!({ "step": name }));
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).expect("the runner says when to go on");
+}
+
+/// Whether the runner wants those steps, and not the smoke.
+pub fn is_about_holds() -> bool {
+    std::env::var("SMOKE_PART").is_ok_and(|part| part == "holds")
+}
+
 pub fn digest(data: &[u8]) -> Value {
     json!({ "size": data.len(), "sha256": hex(&Sha256::digest(data)) })
 }

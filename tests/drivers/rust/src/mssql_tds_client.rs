@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 
 use crate::canonical::{
     DAYS_TO_1900, MEGABYTES_16, RowsDigest, Smoke, Target, clock, clock_of_ticks, date, digest, hex,
-    moment_with_offset, report,
+    is_about_holds, moment_with_offset, report, step,
 };
 
 type Answer = TdsResult<Value>;
@@ -505,6 +505,50 @@ impl Session {
     }
 }
 
+impl Session {
+    /// Uses one thing after the other; what each keeps is looked at in between.
+    async fn holds(&mut self) -> TdsResult<()> {
+        self.batch("SELECT 1 AS n").await?;
+        step("query");
+        self.query("SELECT @P1 AS n", vec![input("@P1", SqlType::Int(Some(1)))]).await?;
+        step("parameters");
+        let mut statement = PreparedStatement::new("SELECT @n * 2 AS d");
+        let parameters = vec![input("@n", SqlType::Int(Some(1)))];
+        let first = self.client.execute_prepared(&mut statement, parameters, &mut None, ()).await?;
+        self.rest(first).await?;
+        step("prepared");
+        if let Some(id) = statement.take_id() {
+            self.client.unprepare(id, ()).await?;
+        }
+        step("prepared.ended");
+        self.batch("SET LOCK_TIMEOUT 1234").await?;
+        step("set");
+        let table = self.fresh("id int NOT NULL").await?;
+        let insert = format!("INSERT INTO {table} VALUES (1)");
+        self.batch(&insert).await?;
+        step("insert");
+        self.batch("SELECT 1 AS n").await?;
+        step("insert.next");
+        self.client.begin_transaction(TransactionIsolationLevel::NoChange, None).await?;
+        step("transaction.begun");
+        self.batch(&insert).await?;
+        step("transaction");
+        self.client.commit_transaction(None, None).await?;
+        step("transaction.ended");
+        self.batch("CREATE TABLE #t (a int)").await?;
+        step("temp_table");
+        self.batch("DROP TABLE #t").await?;
+        step("temp_table.ended");
+        self.batch("DECLARE c CURSOR GLOBAL STATIC FOR SELECT n FROM (VALUES (1), (2)) v(n); OPEN c").await?;
+        step("cursor");
+        self.batch("CLOSE c; DEALLOCATE c").await?;
+        step("cursor.ended");
+        self.bulk().await?;
+        step("bulk.ended");
+        Ok(())
+    }
+}
+
 /// Runs every check and prints the answers.
 pub async fn run() {
     let target = Target::of_environment();
@@ -512,6 +556,9 @@ pub async fn run() {
         connect(&target, &target.password, &target.database).await.expect("the first connection opens");
     let mut session = Session { target, smoke: Smoke::load(), client };
     let s = &mut session;
+    if is_about_holds() {
+        return s.holds().await.expect("nothing fails");
+    }
     let about = "SELECT DB_NAME(), SUSER_SNAME(), @@TRANCOUNT";
 
     macro_rules! check {

@@ -12,7 +12,7 @@ use tokio_util::compat::{Compat, TokioAsyncWriteCompatExt};
 
 use crate::canonical::{
     DAYS_TO_1900, MEGABYTES_16, RowsDigest, Smoke, Target, clock, clock_of_ticks, date, digest, hex,
-    moment_with_offset, report,
+    is_about_holds, moment_with_offset, report, step,
 };
 
 type Connection = Client<Compat<TcpStream>>;
@@ -424,6 +424,45 @@ impl Session {
     }
 }
 
+impl Session {
+    /// Uses one thing after the other; what each keeps is looked at in between.
+    async fn holds(&mut self) -> Result<(), Error> {
+        self.batch("SELECT 1 AS n").await?;
+        step("query");
+        self.query("SELECT @P1 AS n", &[&1i32]).await?;
+        step("parameters");
+        self.batch("SET LOCK_TIMEOUT 1234").await?;
+        step("set");
+        let table = self.fresh("id int NOT NULL").await?;
+        let insert = format!("INSERT INTO {table} VALUES (1)");
+        self.batch(&insert).await?;
+        step("insert");
+        self.batch("SELECT 1 AS n").await?;
+        step("insert.next");
+        self.client.begin_transaction().await?;
+        step("transaction.begun");
+        self.batch(&insert).await?;
+        step("transaction");
+        self.client.commit_transaction().await?;
+        step("transaction.ended");
+        self.batch("CREATE TABLE #t (a int)").await?;
+        step("temp_table");
+        self.batch("DROP TABLE #t").await?;
+        step("temp_table.ended");
+        self.batch("DECLARE c CURSOR GLOBAL STATIC FOR SELECT n FROM (VALUES (1), (2)) v(n); OPEN c").await?;
+        step("cursor");
+        self.batch("CLOSE c; DEALLOCATE c").await?;
+        step("cursor.ended");
+        let mut load = self.client.bulk_insert(&table).await?;
+        let mut row = TokenRow::new();
+        row.push(1i32.into_sql());
+        load.send(row).await?;
+        load.finalize().await?;
+        step("bulk.ended");
+        Ok(())
+    }
+}
+
 /// Runs every check and prints the answers.
 pub async fn run() {
     let target = Target::of_environment();
@@ -431,6 +470,9 @@ pub async fn run() {
         connect(&target, &target.password, &target.database).await.expect("the first connection opens");
     let mut session = Session { target, smoke: Smoke::load(), client };
     let s = &mut session;
+    if is_about_holds() {
+        return s.holds().await.expect("nothing fails");
+    }
     let about = "SELECT DB_NAME(), SUSER_SNAME(), @@TRANCOUNT";
 
     macro_rules! check {
