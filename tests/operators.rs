@@ -255,5 +255,8 @@ fn completions_and_the_manual_page_know_the_commands() {
         assert!(print(&["completions", shell]).contains("reconnect"), "{shell}");
     }
     let page = print(&["man"]);
-    assert!(page.contains(".TH tdsbouncer") && page.contains("TDSBOUNCER ADMIN"), "{page}");
+    assert!(page.contains(".TH tdsbouncer") && page.contains("TDSBOUNCER ADMIN KILL TENANT"), "{page}");
+    for (subject, _) in SUBJECTS {
+        assert!(page.contains(&format!("{subject}: ")), "{subject} is missing in {page}");
+    }
 }

@@ -26,16 +26,20 @@ pub(crate) fn man() -> Result<(), Failure> {
     let mut page = Vec::new();
     clap_mangen::Man::new(command.clone()).render(&mut page)?;
     for sub in command.get_subcommands() {
-        writeln!(page, ".SH \"TDSBOUNCER {}\"", sub.get_name().to_uppercase())?;
-        let man = clap_mangen::Man::new(sub.clone());
-        man.render_synopsis_section(&mut page)?;
-        man.render_description_section(&mut page)?;
-        if sub.get_arguments().next().is_some() {
-            man.render_options_section(&mut page)?;
-        }
-        if sub.has_subcommands() {
-            man.render_subcommands_section(&mut page)?;
-        }
+        section(sub, "TDSBOUNCER", &mut page)?;
     }
     Ok(stdout().write_all(&page)?)
+}
+
+/// One command, and behind it those beneath it.
+fn section(command: &clap::Command, above: &str, page: &mut Vec<u8>) -> std::io::Result<()> {
+    let title = format!("{above} {}", command.get_name().to_uppercase());
+    writeln!(page, ".SH \"{title}\"")?;
+    let man = clap_mangen::Man::new(command.clone());
+    man.render_synopsis_section(page)?;
+    man.render_description_section(page)?;
+    if command.get_arguments().next().is_some() {
+        man.render_options_section(page)?;
+    }
+    command.get_subcommands().try_for_each(|sub| section(sub, &title, page))
 }
