@@ -46,7 +46,7 @@ const ACTORS: [&str; 10] = [
     "admin",
 ];
 /// What is asked of Redis.
-const OPERATIONS: [&str; 3] = ["sync", "listen", "show"];
+const OPERATIONS: [&str; 4] = ["sync", "listen", "ping", "show"];
 /// Errors that say that there is not enough for everybody.
 const REFUSALS: [&str; 4] = ["queue_full", "acquire_timeout", "too_many_clients", "too_many_bucket_clients"];
 /// The proxy's own time is far below that of any server.
