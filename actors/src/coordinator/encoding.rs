@@ -2,7 +2,7 @@
 
 use deadpool_redis::redis::{ScriptInvocation, Value};
 
-use super::keys::MEMBER;
+use super::keys::{Keys, MEMBER};
 use super::request::{Answer, Grant, Sync, Wake};
 
 /// What Redis answered is not what the script answers.
@@ -10,14 +10,35 @@ use super::request::{Answer, Grant, Sync, Wake};
 #[error("an answer that the script does not give: {0}")]
 pub(crate) struct Strange(&'static str);
 
-/// Adds the request's arguments, in the order that sync.lua names.
-pub(crate) fn arguments(invocation: &mut ScriptInvocation<'_>, channel: &str, bucket: &str, of: &Sync) {
+/// The script could not do its work for one bucket.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Failed(String);
+
+/// What of the script's arguments is Redis' own to say, but for tests: the time of day and its life.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Said {
+    pub(crate) now: String,
+    pub(crate) life: String,
+}
+
+/// Adds the keys and arguments of a batch, in the order that sync.lua names.
+pub(crate) fn arguments<'a>(
+    invocation: &mut ScriptInvocation<'_>,
+    keys: &Keys,
+    said: &Said,
+    batch: impl IntoIterator<Item = (&'a str, &'a Sync)>,
+) {
     let flag = |flag: bool| u8::from(flag);
-    invocation.arg(channel).arg(bucket).arg(&of.member).arg(of.seq).arg(&of.life).arg(of.stamp);
-    invocation.arg(flag(of.join)).arg(flag(of.fresh)).arg(flag(of.leave));
-    invocation.arg(of.held).arg(flag(of.claim)).arg(of.want).arg(of.waiting_ms);
-    invocation.arg(of.limit).arg(of.expected).arg(of.lease_ms).arg(of.fallback_ms);
-    invocation.arg(of.told.used).arg(of.told.waiting).arg(of.told.round_trip_us);
+    invocation.arg(keys.wake()).arg(&said.now).arg(&said.life);
+    for (bucket, of) in batch {
+        invocation.key(keys.bucket(bucket));
+        invocation.arg(bucket).arg(&of.member).arg(of.seq).arg(&of.life).arg(of.stamp);
+        invocation.arg(flag(of.join)).arg(flag(of.fresh)).arg(flag(of.leave));
+        invocation.arg(of.held).arg(flag(of.claim)).arg(of.want).arg(of.waiting_ms);
+        invocation.arg(of.limit).arg(of.expected).arg(of.lease_ms).arg(of.fallback_ms);
+        invocation.arg(of.told.used).arg(of.told.waiting).arg(of.told.round_trip_us);
+    }
 }
 
 fn text(value: Option<&Value>) -> Result<&str, Strange> {
@@ -35,13 +56,20 @@ fn number(value: Option<&Value>) -> Result<u64, Strange> {
     }
 }
 
-/// The script's answer.
-pub(crate) fn answer(value: &Value) -> Result<Answer, Strange> {
+/// The script's answers to a batch of so many requests.
+pub(crate) fn answers(value: &Value, asked: usize) -> Result<Vec<Result<Answer, Failed>>, Strange> {
+    match value {
+        Value::Array(values) if values.len() == asked => values.iter().map(answer).collect(),
+        _ => Err(Strange("another number of answers")),
+    }
+}
+
+fn answer(value: &Value) -> Result<Result<Answer, Failed>, Strange> {
     let Value::Array(values) = value else { return Err(Strange("no array")) };
     let number = |at: usize| number(values.get(at));
     let count = |at: usize| number(at).map(|number| u32::try_from(number).unwrap_or(u32::MAX));
-    match text(values.first())? {
-        "taken" => Ok(Answer::Taken(Grant {
+    let answer = match text(values.first())? {
+        "taken" => Answer::Taken(Grant {
             clock: number(1)?,
             quota: count(2)?,
             target: count(3)?,
@@ -52,12 +80,14 @@ pub(crate) fn answer(value: &Value) -> Result<Answer, Strange> {
             epoch: number(8)?,
             limit: count(9)?,
             twin: number(10)? == 1,
-        })),
-        "hello" => Ok(Answer::Hello { life: text(values.get(1))?.to_owned(), clock: number(2)? }),
-        "unknown" => Ok(Answer::Unknown),
-        "stale" => Ok(Answer::Stale),
-        _ => Err(Strange("another word")),
-    }
+        }),
+        "hello" => Answer::Hello { life: text(values.get(1))?.to_owned(), clock: number(2)? },
+        "unknown" => Answer::Unknown,
+        "stale" => Answer::Stale,
+        "failed" => return Ok(Err(Failed(text(values.get(1))?.to_owned()))),
+        _ => return Err(Strange("another word")),
+    };
+    Ok(Ok(answer))
 }
 
 /// A message of the wake channel: the bucket, and what is said about it.
@@ -125,6 +155,9 @@ mod tests {
         ] {
             assert!(answer(&value).is_err(), "{value:?}");
         }
+        let unknown = || Value::Array(vec![Value::BulkString(b"unknown".to_vec())]);
+        assert_eq!(answers(&Value::Array(vec![unknown(), unknown()]), 2).unwrap().len(), 2);
+        assert!(answers(&Value::Array(vec![unknown()]), 2).is_err());
     }
 
     #[test]

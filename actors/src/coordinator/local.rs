@@ -28,7 +28,11 @@ impl Actor for LocalCoordinator {
             // There are no others to be shown.
             CoordinatorMsg::Show(reply) => drop(reply.send(None)),
             CoordinatorMsg::Leave(reply) => drop(reply.send(())),
-            CoordinatorMsg::Answered { .. } | CoordinatorMsg::Woken(_) | CoordinatorMsg::Tick => {}
+            CoordinatorMsg::Ask
+            | CoordinatorMsg::Answered { .. }
+            | CoordinatorMsg::Woken(_)
+            | CoordinatorMsg::Listening
+            | CoordinatorMsg::Tick => {}
         }
         Ok(())
     }

@@ -1,11 +1,14 @@
 //! What agrees with the other proxies on how many slots of each bucket this one may use. This file is what
 //! buckets hold of it; docs/coordinator.md says how Redis is used.
 
+mod allowance;
 mod encoding;
+mod estate;
 mod fence;
 mod keys;
 #[cfg(test)]
 mod ledger;
+mod listen;
 mod local;
 mod redis;
 mod request;
@@ -26,25 +29,35 @@ use arc_swap::ArcSwapOption;
 use ractor::rpc::CallResult;
 use ractor::{ActorRef, RpcReplyPort};
 
+pub(crate) use allowance::Allowance;
+pub(crate) use estate::SharedEstate;
 pub(crate) use local::LocalCoordinator;
-pub(crate) use shared::{SharedArgs, SharedCoordinator, SharedEstate};
-pub(crate) use stake::{Allowance, Use};
+pub(crate) use shared::{SharedArgs, SharedCoordinator};
+pub(crate) use stake::Use;
 
 use crate::admin::CoordinatorRow;
 use crate::bucket::BucketHandle;
 use redis::RedisFailure;
-use request::Answer;
+use request::{Answer, Asked};
 
 /// Sent by buckets (one when they start, one a second while they have less than they could use, and whenever clients
-/// begin to wait or slots can be given back), by the coordinator's own requests (one outcome each), by its listener,
-/// by operators and by the drain.
+/// begin to wait or slots can be given back), by the coordinator itself (one `Ask` at a time), by its own requests (one
+/// outcome each), by its listener, by operators and by the drain.
 pub(crate) enum CoordinatorMsg {
     /// The bucket's use of its slots changed. The answer, now or later, is [`BucketHandle::permit`].
     Look { bucket: BucketHandle },
-    /// What Redis answered to the request of this number.
-    Answered { bucket: String, seq: u64, outcome: Result<Answer, RedisFailure> },
+    /// What happened to buckets is to be told to Redis now.
+    Ask,
+    /// What Redis answered to a batch of requests.
+    Answered {
+        batch: u64,
+        asked: Asked<String>,
+        outcome: Result<Vec<Result<Answer, RedisFailure>>, RedisFailure>,
+    },
     /// A message of the wake channel.
     Woken(String),
+    /// The wake channel is listened to, perhaps in another Redis than before.
+    Listening,
     /// Time passed.
     Tick,
     /// What is known of every proxy and bucket; nothing where there is only one.

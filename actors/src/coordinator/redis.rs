@@ -16,7 +16,7 @@ use tdsbouncer_config::{Redis as Settings, RedisLogin, Topology};
 use tokio::sync::Mutex;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::encoding::{self, Strange, Written};
+use super::encoding::{self, Failed, Said, Strange, Written};
 use super::keys::Keys;
 use super::request::{Answer, Sync};
 
@@ -31,6 +31,8 @@ pub(crate) enum RedisFailure {
     Timeout(Duration),
     #[error(transparent)]
     Strange(#[from] Strange),
+    #[error(transparent)]
+    Failed(#[from] Failed),
     #[error("{have} replicas have it, {wanted} must (coordinator.min_replicas)")]
     Unconfirmed { have: u32, wanted: u32 },
 }
@@ -160,15 +162,23 @@ impl Redis {
         }
     }
 
-    /// Tells Redis about one bucket.
-    pub(crate) async fn sync(&self, bucket: &str, request: &Sync) -> Result<Answer, RedisFailure> {
+    /// Whether requests about several buckets can travel as one: a cluster has them on different nodes.
+    pub(crate) fn takes_batches(&self) -> bool {
+        !matches!(self.pool, Pool::Cluster(_))
+    }
+
+    /// Tells Redis about these buckets, with one command.
+    pub(crate) async fn sync(
+        &self,
+        batch: &[(String, Sync)],
+    ) -> Result<Vec<Result<Answer, RedisFailure>>, RedisFailure> {
         let used = AtomicU64::new(0);
         let asking = async {
             let (number, shared) = self.connection().await?;
             used.store(number, Ordering::Relaxed);
             match shared {
-                Shared::One(connection) => self.ask(connection, bucket, request).await,
-                Shared::Cluster(connection) => self.ask(connection, bucket, request).await,
+                Shared::One(connection) => self.ask(connection, batch).await,
+                Shared::Cluster(connection) => self.ask(connection, batch).await,
             }
         };
         let outcome = match tokio::time::timeout(self.patience, asking).await {
@@ -185,22 +195,22 @@ impl Redis {
     async fn ask(
         &self,
         mut connection: impl ConnectionLike,
-        bucket: &str,
-        request: &Sync,
-    ) -> Result<Answer, RedisFailure> {
-        let mut invocation = self.script.key(self.keys.bucket(bucket));
-        encoding::arguments(&mut invocation, &self.keys.wake(), bucket, request);
+        batch: &[(String, Sync)],
+    ) -> Result<Vec<Result<Answer, RedisFailure>>, RedisFailure> {
+        let mut invocation = self.script.prepare_invoke();
+        let requests = batch.iter().map(|(bucket, request)| (&**bucket, request));
+        encoding::arguments(&mut invocation, &self.keys, &Said::default(), requests);
         let value: Value = invocation.invoke_async(&mut connection).await?;
-        let answer = encoding::answer(&value)?;
+        let answers = encoding::answers(&value, batch.len())?;
         let wanted = self.settings.min_replicas;
-        if wanted > 0 && matches!(answer, Answer::Taken(_)) {
+        if wanted > 0 && answers.iter().any(|answer| matches!(answer, Ok(Answer::Taken(_)))) {
             let wait = u64::try_from(self.patience.as_millis() / 2).unwrap_or(u64::MAX).min(400);
             let have: u32 = cmd("WAIT").arg(wanted).arg(wait).query_async(&mut connection).await?;
             if have < wanted {
                 return Err(RedisFailure::Unconfirmed { have, wanted });
             }
         }
-        Ok(answer)
+        Ok(answers.into_iter().map(|answer| Ok(answer?)).collect())
     }
 
     /// What is written about a bucket's members.
@@ -271,15 +281,16 @@ impl Redis {
 }
 
 impl RedisFailure {
-    /// Whether another connection may do better. A server that was master and is none refuses to write.
+    /// Whether another connection may do better. A server that was master and is none refuses to write; one that its
+    /// replicas left may have been replaced without knowing.
     fn is_the_connections(&self) -> bool {
-        use deadpool_redis::redis::{ErrorKind, ServerErrorKind};
         match self {
-            Self::Timeout(_) => true,
+            Self::Timeout(_) | Self::Unconfirmed { .. } => true,
             Self::Redis(error) => {
-                let deposed = ErrorKind::Server(ServerErrorKind::ReadOnly);
                 let broken = error.is_unrecoverable_error() || error.is_connection_dropped();
-                broken || error.is_io_error() || error.is_timeout() || error.kind() == deposed
+                // Older servers say it from a script in words only.
+                let deposed = error.to_string().contains("READONLY");
+                broken || error.is_io_error() || error.is_timeout() || deposed
             }
             _ => false,
         }

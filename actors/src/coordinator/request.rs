@@ -1,5 +1,7 @@
 //! What a proxy tells Redis about a bucket, and what it is answered. Times are milliseconds.
 
+use super::rule::{Rule, keeps};
+
 /// One request: everything in it is absolute, so that repeating it changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Sync {
@@ -56,6 +58,17 @@ pub(crate) enum Answer {
     Unknown,
     /// A later request was taken already.
     Stale,
+}
+
+/// Whose the answers to a batch are: for each of its requests the bucket and the request's number.
+pub(crate) type Asked<B> = Vec<(B, u64)>;
+
+/// Each answer beside what it answers: those of a batch come in the order of its requests.
+pub(crate) fn to_each<B, A>(asked: Asked<B>, mut answers: Vec<A>) -> impl Iterator<Item = (B, u64, A)> {
+    if !keeps(Rule::ToEachItsOwn) {
+        answers.reverse();
+    }
+    asked.into_iter().zip(answers).map(|((bucket, seq), answer)| (bucket, seq, answer))
 }
 
 /// What a member may do.

@@ -18,6 +18,10 @@ pub(crate) enum Rule {
     PromiseBeforeSending,
     /// An answer to an earlier request is no answer.
     OwnAnswersOnly,
+    /// An answer is about the bucket that was asked about, whatever else was asked with it.
+    ToEachItsOwn,
+    /// Only who holds nothing takes leave of a bucket.
+    LeaveWithNothing,
     /// Without Redis a proxy grows to its share only after everybody else has made room.
     GrowLate,
     /// A proxy that may grow says so in each request, so that its share is kept for it.

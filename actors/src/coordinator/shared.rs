@@ -1,93 +1,25 @@
 //! The coordinator of proxies that share a Redis: it keeps a stake in every bucket, renews it, tells Redis what the
 //! bucket needs and the bucket what it may use. It never waits for Redis itself.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_redis::redis::{PushInfo, PushKind, Value};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
-use tdsbouncer_config::Redis as Settings;
-use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
-use super::encoding;
-use super::fence::Fence;
-use super::redis::{Redis, RedisFailure};
-use super::request::{Answer, Sync};
-use super::stake::{Mode, Stake, Terms};
-use super::timing::Timing;
-use super::{CoordinatorMsg, Permission};
+use super::estate::{Asks, SharedEstate};
+use super::listen::listen;
+use super::redis::RedisFailure;
+use super::request::{Answer, Asked, Sync, to_each};
+use super::{CoordinatorMsg, Permission, encoding};
 use crate::admin::CoordinatorRow;
 use crate::bucket::BucketHandle;
-use crate::metrics::Metrics;
 
-/// What outlives the actor: the stakes are this process's, whatever crashes.
-pub(crate) struct SharedEstate {
-    redis: Redis,
-    timing: Timing,
-    expected: u32,
-    /// `instance/incarnation`.
-    member: String,
-    stakes: Mutex<HashMap<String, Held>>,
-    fence: Option<Fence>,
-    metrics: Arc<Metrics>,
-}
-
-/// A bucket and the stake in it.
-struct Held {
-    bucket: BucketHandle,
-    stake: Stake,
-    /// What the bucket was told last, and how it stood with its ends.
-    told: (Permission, [u32; 3]),
-    mode: Mode,
-    /// Redis does not answer, which was said.
-    complained: bool,
-}
-
-impl SharedEstate {
-    pub(crate) fn new(settings: &Settings, metrics: Arc<Metrics>) -> Result<Arc<Self>, RedisFailure> {
-        let timing = Timing { lease: settings.lease_time, fallback: settings.fallback_time };
-        let instance = settings.instance.clone().unwrap_or_else(host_name);
-        let member = format!("{instance}/{:016x}", rand::random::<u64>());
-        Ok(Arc::new(Self {
-            redis: Redis::new(settings.clone(), timing.patience())?,
-            timing,
-            expected: settings.expected_instances,
-            member,
-            stakes: Mutex::default(),
-            fence: settings.fence.then(Fence::start),
-            metrics,
-        }))
-    }
-
-    fn count<T>(&self, operation: &'static str, outcome: &Result<T, RedisFailure>) {
-        self.metrics.coordinator_operation(operation, outcome.is_ok());
-        if outcome.is_ok() {
-            self.metrics.beat();
-        }
-    }
-
-    fn stakes(&self) -> MutexGuard<'_, HashMap<String, Held>> {
-        self.stakes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// How many buckets stand how with Redis.
-    pub(crate) fn modes(&self) -> Vec<(&'static str, usize)> {
-        let (now, stakes) = (Instant::now(), self.stakes());
-        let count = |mode| stakes.values().filter(|held| held.stake.mode(now) == mode).count();
-        Mode::ALL.iter().map(|mode| (mode.name(), count(*mode))).collect()
-    }
-}
-
-fn host_name() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name: String =
-        name.trim().chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')).collect();
-    if name.is_empty() { "proxy".to_owned() } else { name }
-}
+/// Reasons for which Redis did not answer that are said until it does.
+const COMPLAINTS: usize = 8;
 
 pub(crate) struct SharedCoordinator;
 
@@ -96,7 +28,18 @@ pub(crate) struct SharedArgs(pub(crate) Arc<SharedEstate>);
 pub(crate) struct SharedState {
     estate: Arc<SharedEstate>,
     myself: ActorRef<CoordinatorMsg>,
-    _listener: EndsWithUs,
+    /// Buckets to which something happened since Redis was asked last.
+    pending: HashSet<String>,
+    /// [`CoordinatorMsg::Ask`] is on its way.
+    will_ask: bool,
+    /// The batch under way and when it was sent. Meanwhile what happens is gathered for the next one.
+    flight: Option<(u64, Instant)>,
+    /// The same until then.
+    paced_until: Option<Instant>,
+    batches: u64,
+    /// Why Redis does not answer, as far as it was said: each reason once.
+    complaints: HashSet<String>,
+    listener: EndsWithUs,
 }
 
 struct EndsWithUs(JoinHandle<()>);
@@ -121,9 +64,19 @@ impl Actor for SharedCoordinator {
         for held in estate.stakes().values_mut() {
             held.stake.failed(Instant::now());
         }
-        let listener = tokio::spawn(listen(Arc::clone(&estate), myself.clone()));
-        myself.send_interval(estate.timing.lease / 40, || CoordinatorMsg::Tick);
-        Ok(SharedState { estate, myself, _listener: EndsWithUs(listener) })
+        let listener = EndsWithUs(tokio::spawn(listen(Arc::clone(&estate), myself.clone())));
+        myself.send_interval(estate.timing.tick(), || CoordinatorMsg::Tick);
+        Ok(SharedState {
+            estate,
+            myself,
+            pending: HashSet::new(),
+            will_ask: false,
+            flight: None,
+            paced_until: None,
+            batches: 0,
+            complaints: HashSet::new(),
+            listener,
+        })
     }
 
     async fn handle(
@@ -134,8 +87,10 @@ impl Actor for SharedCoordinator {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             CoordinatorMsg::Look { bucket } => state.look(&bucket),
-            CoordinatorMsg::Answered { bucket, seq, outcome } => state.answered(&bucket, seq, outcome),
+            CoordinatorMsg::Ask => state.ask(),
+            CoordinatorMsg::Answered { batch, asked, outcome } => state.answered(batch, asked, outcome),
             CoordinatorMsg::Woken(payload) => state.woken(&payload),
+            CoordinatorMsg::Listening => state.rouse(),
             CoordinatorMsg::Tick => state.tick(),
             CoordinatorMsg::Show(reply) => state.show(reply),
             CoordinatorMsg::Leave(reply) => state.leave(reply),
@@ -145,138 +100,191 @@ impl Actor for SharedCoordinator {
 }
 
 impl SharedState {
-    fn look(&self, bucket: &BucketHandle) {
+    fn look(&mut self, bucket: &BucketHandle) {
         let mut stakes = self.estate.stakes();
-        let name = bucket.name().to_string();
-        let held = stakes.entry(name).or_insert_with(|| {
-            let terms = Terms {
-                timing: self.estate.timing,
-                limit: bucket.settings().max_connections,
-                expected: self.estate.expected,
-            };
-            Held {
-                bucket: bucket.clone(),
-                stake: Stake::new(self.estate.member.clone(), terms),
-                told: Default::default(),
-                mode: Mode::Joining,
-                complained: false,
-            }
-        });
-        held.stake.look();
-        self.advance(held);
+        self.estate.held(&mut stakes, bucket).stake.look();
+        drop(stakes);
+        self.ask_soon(bucket.name().to_string());
     }
 
-    /// Tells Redis and the bucket what is to be told now.
-    fn advance(&self, held: &mut Held) {
+    fn ask_soon(&mut self, bucket: String) {
+        self.pending.insert(bucket);
         let now = Instant::now();
-        let Held { bucket, stake, .. } = held;
-        let slots = &bucket.shared().slots;
-        stake.configured(bucket.settings().max_connections);
-        // What is promised to Redis and what the bucket may take change together.
-        let (request, permission) = slots.renegotiate(|used| {
-            let request = stake.request(now, bucket.demand(used));
-            let permission = permission(stake, now, self.estate.timing);
-            (permission, (request, permission))
-        });
-        let ends = [Duration::ZERO, permission.close, permission.notice]
-            .map(|ahead| permission.allowance.at(now + ahead));
-        let (before, ended) = &held.told;
-        let same = before.target == permission.target && before.hungry == permission.hungry && *ended == ends;
-        if !same {
-            bucket.permission_changed();
-        }
-        held.told = (permission, ends);
-        self.note_mode(held, now);
-        if let Some(request) = request {
-            self.send(held.bucket.name().to_string(), request);
-        }
-    }
-
-    fn note_mode(&self, held: &mut Held, now: Instant) {
-        let mode = held.stake.mode(now);
-        if mode == held.mode {
+        if self.will_ask || self.flies(now) {
             return;
         }
-        let (bucket, usable) = (held.bucket.name(), held.stake.usable(now));
-        match mode {
-            Mode::Fallback | Mode::Cut => {
-                warn!(%bucket, mode = mode.name(), usable, "without the coordinator")
-            }
-            _ => info!(%bucket, mode = mode.name(), usable, epoch = held.stake.epoch(), "coordinated"),
+        self.will_ask = true;
+        match self.paced_until.filter(|until| now < *until) {
+            // What is already in the mailbox is asked for together.
+            None => self.will_ask = self.myself.cast(CoordinatorMsg::Ask).is_ok(),
+            Some(until) => drop(self.myself.send_after(until - now, || CoordinatorMsg::Ask)),
         }
-        held.mode = mode;
     }
 
-    fn send(&self, bucket: String, request: Sync) {
-        let (estate, myself) = (Arc::clone(&self.estate), self.myself.clone());
+    /// One batch at a time, so that what happens meanwhile travels together. A cluster has no batches: each stake waits
+    /// for its own answer only.
+    fn flies(&self, now: Instant) -> bool {
+        // The errand always answers, unless it crashes.
+        let recent = |(_, sent): (u64, Instant)| now < sent + self.estate.timing.patience() * 2;
+        self.flight.is_some_and(recent) && self.estate.redis.takes_batches()
+    }
+
+    fn may_ask(&self, now: Instant) -> bool {
+        !self.flies(now) && self.paced_until.is_none_or(|until| now >= until)
+    }
+
+    /// Tells the buckets to which something happened, and Redis, what is to be told now.
+    fn ask(&mut self) {
+        self.will_ask = false;
+        let now = Instant::now();
+        if self.flies(now) {
+            return;
+        }
+        let pending = std::mem::take(&mut self.pending);
+        let mut stakes = self.estate.stakes();
+        let requests = pending.into_iter().filter_map(|bucket| {
+            let request = stakes.get_mut(&bucket)?.advance(now, self.estate.timing, Asks::Yes);
+            request.map(|request| (bucket, request))
+        });
+        let requests = requests.collect();
+        drop(stakes);
+        self.send(requests, now);
+    }
+
+    /// Time passed: what is permitted may end, and leases are renewed, all together.
+    fn tick(&mut self) {
+        let now = Instant::now();
+        let mut stakes = self.estate.stakes();
+        let asks = match (self.may_ask(now), stakes.values().any(|held| held.stake.is_due(now))) {
+            (false, _) => Asks::No,
+            (true, false) => Asks::Yes,
+            (true, true) => Asks::Along,
+        };
+        let requests = stakes.iter_mut().filter_map(|(bucket, held)| {
+            let request = held.advance(now, self.estate.timing, asks);
+            request.map(|request| (bucket.clone(), request))
+        });
+        let requests = requests.collect();
+        self.estate.set_fence(&stakes, now);
+        drop(stakes);
+        self.send(requests, now);
+    }
+
+    fn send(&mut self, requests: Vec<(String, Sync)>, now: Instant) {
+        if requests.is_empty() {
+            return;
+        }
+        self.paced_until = Some(now + self.estate.timing.pace());
+        if self.estate.redis.takes_batches() {
+            self.flight = Some((self.batches + 1, now));
+            return self.send_batch(requests);
+        }
+        for request in requests {
+            self.send_batch(vec![request]);
+        }
+    }
+
+    fn send_batch(&mut self, requests: Vec<(String, Sync)>) {
+        self.batches += 1;
+        let (estate, myself, batch) = (Arc::clone(&self.estate), self.myself.clone(), self.batches);
         tokio::spawn(async move {
-            let outcome = estate.redis.sync(&bucket, &request).await;
+            let outcome = estate.redis.sync(&requests).await;
             estate.count("sync", &outcome);
-            drop(myself.cast(CoordinatorMsg::Answered { bucket, seq: request.seq, outcome }));
+            let asked = requests.into_iter().map(|(bucket, request)| (bucket, request.seq)).collect();
+            drop(myself.cast(CoordinatorMsg::Answered { batch, asked, outcome }));
         });
     }
 
-    fn answered(&self, bucket: &str, seq: u64, outcome: Result<Answer, RedisFailure>) {
+    fn answered(
+        &mut self,
+        batch: u64,
+        asked: Asked<String>,
+        outcome: Result<Vec<Result<Answer, RedisFailure>>, RedisFailure>,
+    ) {
         let now = Instant::now();
-        let mut stakes = self.estate.stakes();
-        let Some(held) = stakes.get_mut(bucket) else { return };
+        self.flight.take_if(|(number, _)| *number == batch);
+        let buckets: Vec<String> = asked.iter().map(|(bucket, _)| bucket.clone()).collect();
+        let estate = Arc::clone(&self.estate);
+        let mut stakes = estate.stakes();
+        let mut new_life = false;
         match outcome {
-            Ok(answer) => {
-                held.stake.answered(seq, answer, now);
-                held.complained = false;
-                if held.stake.has_twin() {
-                    debug!(bucket, member = held.stake.id(), "another member has this instance's name");
+            Ok(answers) => {
+                if !self.complaints.is_empty() {
+                    self.complaints.clear();
+                    info!("Redis answers");
+                }
+                for (bucket, seq, answer) in to_each(asked, answers) {
+                    let Some(held) = stakes.get_mut(&bucket) else { continue };
+                    match answer {
+                        Ok(answer) => {
+                            new_life |= held.stake.answered(seq, answer, now);
+                            if held.stake.has_twin() {
+                                debug!(
+                                    bucket,
+                                    member = held.stake.id(),
+                                    "another member has this instance's name"
+                                );
+                            }
+                        }
+                        Err(why) => {
+                            warn!(bucket, %why, "Redis failed at one bucket");
+                            held.stake.unsent(seq, now);
+                        }
+                    }
                 }
             }
             Err(why) => {
-                if !std::mem::replace(&mut held.complained, true) {
-                    warn!(bucket, %why, "no answer from Redis");
+                if self.complaints.len() < COMPLAINTS && self.complaints.insert(why.to_string()) {
+                    warn!(%why, buckets = buckets.len(), "no answer from Redis");
                 }
-                held.stake.unsent(seq, now);
+                for (bucket, seq) in asked {
+                    if let Some(held) = stakes.get_mut(&bucket) {
+                        held.stake.unsent(seq, now);
+                    }
+                }
             }
         }
-        self.advance(held);
-        self.set_fence(&stakes, now);
+        for bucket in &buckets {
+            if let Some(held) = stakes.get_mut(bucket) {
+                held.advance(now, estate.timing, Asks::No);
+            }
+        }
+        estate.set_fence(&stakes, now);
+        drop(stakes);
+        if new_life {
+            // The old one may live on, cut off, and would be listened to for ever.
+            let listening = listen(Arc::clone(&self.estate), self.myself.clone());
+            self.listener = EndsWithUs(tokio::spawn(listening));
+            self.rouse();
+        }
+        buckets.into_iter().for_each(|bucket| self.ask_soon(bucket));
     }
 
-    fn woken(&self, payload: &str) {
+    fn woken(&mut self, payload: &str) {
         let Some((bucket, wake)) = encoding::wake(payload) else {
             return warn!("a message on the wake channel that is none of ours");
         };
         let mut stakes = self.estate.stakes();
-        if let Some(held) = stakes.get_mut(bucket) {
-            held.stake.woken(&wake);
-            self.advance(held);
-        }
+        let Some(held) = stakes.get_mut(bucket) else { return };
+        held.stake.woken(&wake);
+        held.advance(Instant::now(), self.estate.timing, Asks::No);
+        drop(stakes);
+        self.ask_soon(bucket.to_owned());
     }
 
-    fn tick(&self) {
-        let now = Instant::now();
+    /// Redis may live another life. Buckets without use look too, so that it settles before a client comes.
+    fn rouse(&self) {
         let mut stakes = self.estate.stakes();
-        for held in stakes.values_mut() {
-            self.advance(held);
-        }
-        self.set_fence(&stakes, now);
-    }
-
-    /// The process must not sleep longer than until the first moment at which something that it may have open, or may
-    /// open, is not its own any more.
-    fn set_fence(&self, stakes: &HashMap<String, Held>, now: Instant) {
-        let Some(fence) = &self.estate.fence else { return };
-        let end = |held: &Held| {
-            let allowance = held.stake.allowance();
-            let most = held.bucket.shared().slots.used().max(allowance.at(now + self.estate.timing.close()));
-            allowance.ends_for(most, now)
-        };
-        // Whoever is awake has closed what it must not use: if not, it has this much time to do so.
-        let least = now + self.estate.timing.close();
-        fence.set(stakes.values().filter_map(end).min().map(|end| end.max(least)));
+        stakes.values_mut().for_each(|held| held.stake.rouse());
     }
 
     /// Every proxy as Redis knows it; where Redis does not answer, this one alone.
     fn show(&self, reply: RpcReplyPort<Option<Vec<CoordinatorRow>>>) {
         let now = Instant::now();
-        let own: Vec<CoordinatorRow> = self.estate.stakes().values().map(|held| own_row(held, now)).collect();
+        let stakes = self.estate.stakes();
+        let there = stakes.values().filter(|held| !held.bucket.is_gone());
+        let own: Vec<CoordinatorRow> = there.map(|held| held.row(now)).collect();
+        drop(stakes);
         let estate = Arc::clone(&self.estate);
         tokio::spawn(async move {
             let mut rows = Vec::new();
@@ -307,7 +315,7 @@ impl SharedState {
 
     fn leave(&self, reply: RpcReplyPort<()>) {
         let now = Instant::now();
-        let leaving: Vec<_> = (self.estate.stakes().iter_mut())
+        let leaving: Vec<(String, Sync)> = (self.estate.stakes().iter_mut())
             .filter_map(|(bucket, held)| {
                 let nothing = Permission::constant(0);
                 let slots = &held.bucket.shared().slots;
@@ -317,91 +325,24 @@ impl SharedState {
                 })
             })
             .collect();
-        if let Some(fence) = &self.estate.fence {
-            fence.set(None);
-        }
-        self.estate.stakes().clear();
+        self.estate.forget_all();
         let estate = Arc::clone(&self.estate);
         tokio::spawn(async move {
+            let batches = match estate.redis.takes_batches() {
+                true => vec![leaving],
+                false => leaving.into_iter().map(|one| vec![one]).collect(),
+            };
             let mut asking = tokio::task::JoinSet::new();
-            for (bucket, request) in leaving {
+            for batch in batches.into_iter().filter(|batch| !batch.is_empty()) {
                 let estate = Arc::clone(&estate);
                 asking.spawn(async move {
-                    if let Err(why) = estate.redis.sync(&bucket, &request).await {
-                        error!(bucket, %why, "slots are given back only when their lease ends");
+                    if let Err(why) = estate.redis.sync(&batch).await {
+                        error!(%why, "slots are given back only when their lease ends");
                     }
                 });
             }
             asking.join_all().await;
             drop(reply.send(()));
         });
-    }
-}
-
-fn permission(stake: &Stake, now: Instant, timing: Timing) -> Permission {
-    Permission {
-        allowance: stake.allowance(),
-        target: stake.target(now),
-        hungry: stake.is_hungry(),
-        notice: timing.notice(),
-        close: timing.close(),
-    }
-}
-
-fn own_row(held: &Held, now: Instant) -> CoordinatorRow {
-    let used = held.bucket.shared().slots.used();
-    let demand = held.bucket.demand(used);
-    CoordinatorRow {
-        kind: "redis",
-        state: held.stake.mode(now).name().to_owned(),
-        bucket: held.bucket.name().to_string(),
-        instance: Some(held.stake.id().to_owned()),
-        max_connections: held.stake.limit() as usize,
-        quota: held.stake.usable(now) as usize,
-        open: used as usize,
-        want: demand.want as usize,
-        waiting: demand.waiting as usize,
-        epoch: held.stake.epoch(),
-        round_trip: Some(held.stake.round_trip()),
-    }
-}
-
-/// Keeps a subscription to the wake channel, for ever. What is missed is found at the next renewal.
-async fn listen(estate: Arc<SharedEstate>, coordinator: ActorRef<CoordinatorMsg>) {
-    loop {
-        let (to, mut messages) = mpsc::unbounded_channel();
-        let listening = estate.redis.listen(to).await;
-        estate.count("listen", &listening);
-        match listening {
-            Ok(mut connection) => loop {
-                match tokio::time::timeout(estate.timing.lease, messages.recv()).await {
-                    Ok(Some(push)) if push.kind == PushKind::Disconnection => break,
-                    Ok(Some(push)) => {
-                        if let Some(payload) = payload(&push) {
-                            drop(coordinator.cast(CoordinatorMsg::Woken(payload)));
-                        }
-                    }
-                    Ok(None) => break,
-                    // A connection that leads nowhere is as silent as one without news.
-                    Err(_) => {
-                        let ping = deadpool_redis::redis::cmd("PING");
-                        let alive = ping.query_async::<Value>(&mut connection);
-                        let alive = tokio::time::timeout(estate.redis.patience(), alive).await;
-                        if !matches!(alive, Ok(Ok(_))) {
-                            break;
-                        }
-                    }
-                }
-            },
-            Err(why) => debug!(%why, "not listening"),
-        }
-        tokio::time::sleep(estate.timing.patience()).await;
-    }
-}
-
-fn payload(push: &PushInfo) -> Option<String> {
-    match (&push.kind, push.data.last()) {
-        (PushKind::Message, Some(Value::BulkString(bytes))) => String::from_utf8(bytes.clone()).ok(),
-        _ => None,
     }
 }

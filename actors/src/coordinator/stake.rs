@@ -4,13 +4,16 @@
 //!            taken                 no answer for `valid`             no answer for `keep`
 //! joining ─────────► normal ─────────────────────────────► fallback ─────────────────────► none
 //!    ▲                 │  ▲   Redis settles: quota stays,     │           taken              │
-//!    │                 └──┘   nothing is granted              └────────► normal ◄────────────┘
+//!    │                 ├──┘   nothing is granted              └────────► normal ◄────────────┘
+//!    │ somebody wants  ▼ nothing held or wanted, no share to keep
+//!    └──────────────  idle
 //! ```
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::allowance::{Allowance, MUSTS};
 use super::request::{Answer, Grant, Sync, Told, Wake};
 use super::rule::{Rule, keeps};
 use super::timing::Timing;
@@ -50,11 +53,13 @@ pub(crate) enum Mode {
     Fallback,
     /// Redis has not answered for so long that even the share is gone.
     Cut,
+    /// Nothing is held or wanted: this proxy took its leave until a client comes.
+    Idle,
 }
 
 impl Mode {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Joining, Self::Normal, Self::Reconciling, Self::Fallback, Self::Cut];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Joining, Self::Normal, Self::Reconciling, Self::Fallback, Self::Cut, Self::Idle];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -63,42 +68,8 @@ impl Mode {
             Self::Reconciling => "reconciling",
             Self::Fallback => "fallback",
             Self::Cut => "cut",
+            Self::Idle => "idle",
         }
-    }
-}
-
-/// How many demands to shrink are remembered, each with its own end.
-const MUSTS: usize = 3;
-
-/// What may be used until when, in steps; after them nothing, or as much as at last.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Allowance {
-    steps: [Option<(Instant, u32)>; MUSTS + 2],
-    last: u32,
-}
-
-impl Allowance {
-    /// The same for ever.
-    pub(crate) const fn constant(quota: u32) -> Self {
-        Self { steps: [None; MUSTS + 2], last: quota }
-    }
-
-    /// What may be used at `now`.
-    pub(crate) fn at(&self, now: Instant) -> u32 {
-        let step = self.steps.iter().flatten().find(|(until, _)| now < *until);
-        step.map_or(self.last, |(_, quota)| *quota)
-    }
-
-    /// When, from `now` on, less than `used` may be used for the first time; `None`: never.
-    pub(crate) fn ends_for(&self, used: u32, now: Instant) -> Option<Instant> {
-        let mut from = now;
-        for (until, quota) in self.steps.iter().flatten().filter(|(until, _)| now < *until) {
-            if *quota < used {
-                return Some(from);
-            }
-            from = *until;
-        }
-        (self.last < used).then_some(from)
     }
 }
 
@@ -106,6 +77,7 @@ impl Allowance {
 struct Flight {
     seq: u64,
     sent: Instant,
+    leave: bool,
 }
 
 /// One bucket's stake.
@@ -120,6 +92,10 @@ pub(crate) struct Stake {
     join: bool,
     fresh: bool,
     flight: Option<Flight>,
+    /// It took its leave, and Redis knows nothing of it any more.
+    idle: bool,
+    /// Its bucket is not there any more: no share is kept.
+    retired: bool,
     /// No more than this is used by agreement.
     promise: u32,
     share: u32,
@@ -160,6 +136,8 @@ impl Stake {
             join: true,
             fresh: true,
             flight: None,
+            idle: false,
+            retired: false,
             promise: 0,
             share: 0,
             proven: None,
@@ -185,7 +163,7 @@ impl Stake {
     }
 
     pub(crate) fn mode(&self, now: Instant) -> Mode {
-        let Some(proven) = self.proven else { return Mode::Joining };
+        let Some(proven) = self.proven else { return if self.idle { Mode::Idle } else { Mode::Joining } };
         let age = now.saturating_duration_since(proven);
         match self.settled {
             _ if age >= self.terms.timing.keep().max(self.terms.timing.valid()) => Mode::Cut,
@@ -275,8 +253,26 @@ impl Stake {
         self.terms.limit = limit;
     }
 
-    /// What is to be told to Redis now, if anything. The caller sends it at once.
-    pub(crate) fn request(&mut self, now: Instant, of: Use) -> Option<Sync> {
+    /// Redis may live another life: who is idle looks, so that it settles before a client comes.
+    pub(crate) fn rouse(&mut self) {
+        self.idle = false;
+    }
+
+    /// It is time to renew.
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        let flies =
+            self.flight.as_ref().is_some_and(|flight| now < flight.sent + self.terms.timing.patience());
+        !self.idle && !flies && self.next.is_none_or(|next| now >= next)
+    }
+
+    /// Whether its bucket is gone, by a reload.
+    pub(crate) fn retired(&mut self, retired: bool) {
+        self.retired = retired;
+    }
+
+    /// What is to be told to Redis now, if anything. The caller sends it at once. With `beat` another stake's renewal
+    /// is sent: what would be due soon goes along.
+    pub(crate) fn request(&mut self, now: Instant, of: Use, beat: bool) -> Option<Sync> {
         let timing = self.terms.timing;
         if let Some(flight) = &self.flight {
             if now < flight.sent + timing.patience() {
@@ -284,22 +280,33 @@ impl Stake {
             }
             self.failed(now);
         }
+        let needs_nothing = of.want == 0 && (of.used == 0 || !keeps(Rule::LeaveWithNothing));
+        if self.idle && needs_nothing {
+            return None;
+        }
+        self.idle = false;
         let usable = self.usable(now);
         let held = of.used.max(self.target(now).min(of.want));
         let more = of.want > usable && (self.told_want <= usable || of.want / 2 > self.told_want);
         // Others wait, and there is something to give them.
         let less = held < self.promise && (self.hungry || self.target < self.promise);
-        let due = self.next.is_none_or(|next| now >= next);
+        let early = if beat { timing.early() } else { Duration::ZERO };
+        let due = self.next.is_none_or(|next| now + early >= next);
         let news = self.granted || (self.look && (more || less));
         self.look = false;
         if !due && !news {
             return None;
         }
         self.granted = false;
+        // A share is kept only for those who renew; without one there is nothing to come back for.
+        let unbound = self.settled && self.share == 0 && self.mode(now) == Mode::Normal;
+        if needs_nothing && (unbound || self.retired) {
+            return Some(self.leave(now));
+        }
         Some(self.send(now, of, held, false))
     }
 
-    /// The last request: nothing is used any more. The caller made sure of it.
+    /// The last request, for now or for ever: nothing is used any more. The caller made sure of it.
     pub(crate) fn leave(&mut self, now: Instant) -> Sync {
         self.send(now, Use::default(), 0, true)
     }
@@ -316,7 +323,7 @@ impl Stake {
             self.unclaimed = Some(now);
         }
         self.seq += 1;
-        self.flight = Some(Flight { seq: self.seq, sent: now });
+        self.flight = Some(Flight { seq: self.seq, sent: now, leave });
         self.next = Some(now + timing.renew());
         self.told_want = of.want;
         if keeps(Rule::PromiseBeforeSending) {
@@ -364,18 +371,17 @@ impl Stake {
         }
     }
 
-    /// Redis answered the request of this number.
-    pub(crate) fn answered(&mut self, seq: u64, answer: Answer, now: Instant) {
-        let Some(sent) = self.flight.as_ref().filter(|flight| flight.seq == seq).map(|flight| flight.sent)
-        else {
+    /// Redis answered the request of this number. True if it lives another life than before.
+    pub(crate) fn answered(&mut self, seq: u64, answer: Answer, now: Instant) -> bool {
+        let Some(Flight { sent, leave, .. }) = self.flight.take_if(|flight| flight.seq == seq) else {
             if !keeps(Rule::OwnAnswersOnly)
                 && let Answer::Taken(grant) = answer
             {
                 self.taken(grant, now, now);
             }
-            return;
+            return false;
         };
-        self.flight = None;
+        let mut new_life = false;
         match answer {
             Answer::Taken(grant) => {
                 self.round_trip = now.saturating_duration_since(sent);
@@ -384,19 +390,23 @@ impl Stake {
             }
             Answer::Hello { life, clock } => {
                 if life != self.life {
+                    new_life = !self.life.is_empty();
                     self.fresh &= self.life.is_empty();
                     self.join = true;
                     self.life = life;
+                    self.settled = false;
                 }
                 self.clock = Some((clock, now));
                 self.next = Some(now);
             }
+            Answer::Unknown if leave => self.left(),
             Answer::Unknown => {
                 self.join = true;
                 self.next = Some(now);
             }
             Answer::Stale => self.next = Some(now),
         }
+        new_life
     }
 
     fn taken(&mut self, grant: Grant, proven: Instant, now: Instant) {
@@ -414,6 +424,14 @@ impl Stake {
         self.limit = grant.limit;
         self.twin = grant.twin;
         self.look = true;
+    }
+
+    /// Redis knows nothing of it any more, and it uses nothing.
+    fn left(&mut self) {
+        (self.idle, self.join, self.grown, self.hungry) = (true, true, false, false);
+        (self.promise, self.target, self.told_want) = (0, 0, 0);
+        self.must.clear();
+        (self.proven, self.next) = (None, None);
     }
 
     /// What must go is used no longer than the lease before this one lasts, or than it takes to close it in good

@@ -1,21 +1,15 @@
--- One proxy's request about one bucket, taken at once: what Redis decides. ledger.rs is the same in Rust, function by
+-- Proxies' requests about buckets, each taken at once: what Redis decides. ledger.rs is the same in Rust, function by
 -- function; docs/coordinator.md says why.
 --
--- KEYS[1]  the bucket's hash: "state", "limit" (an operator's), and "m:<member>" for each proxy
--- ARGV     channel, bucket, member, seq, life, stamp, join, fresh, leave, held, claim, want, waiting, limit, expected,
---          lease, fallback, used, waiting clients, round trip; then, for tests only, time of day and life
--- Returns  {"taken", clock, quota, target, must, share, hungry, settled, epoch, limit, twin}
---          {"hello", life, clock}, {"unknown"} or {"stale"}
+-- KEYS     the buckets' hashes: "state", "limit" (an operator's), and "m:<member>" for each proxy; a cluster gets one
+-- ARGV     channel, then, for tests only, time of day and life, else empty; then for each key: bucket, member, seq, life,
+--          stamp, join, fresh, leave, held, claim, want, waiting, limit, expected, lease, fallback, used, waiting clients,
+--          round trip
+-- Returns  for each key {"taken", clock, quota, target, must, share, hungry, settled, epoch, limit, twin},
+--          {"hello", life, clock}, {"unknown"}, {"stale"} or {"failed", why}; an error if all failed
 
-local key, channel, bucket, id = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
-local function number(at) return tonumber(ARGV[at]) end
-local function flag(at) return ARGV[at] == '1' end
-local ask = {
-    seq = number(4), life = ARGV[5], stamp = number(6), join = flag(7), fresh = flag(8), leave = flag(9),
-    held = number(10), claim = flag(11), want = number(12), waiting = number(13), limit = number(14),
-    expected = number(15), lease = number(16), fallback = number(17),
-    used = number(18), clients = number(19), trip = number(20),
-}
+local channel, now, life = ARGV[1], tonumber(ARGV[2]), ARGV[3]
+local COMMON, EACH = 3, 19
 local min, max, floor = math.min, math.max, math.floor
 
 -- Names of a member's numbers, in the order in which they are written.
@@ -31,7 +25,6 @@ local function write_member(member)
 end
 
 -- Who this Redis is: a restart or a promotion makes it another one.
-local now, life = number(21), ARGV[22]
 if not now then
     local time = redis.call('TIME')
     now = tonumber(time[1]) * 1000 + floor(tonumber(time[2]) / 1000)
@@ -39,30 +32,49 @@ if not now then
         .. string.match(redis.call('INFO', 'replication'), 'master_replid:(%w+)')
 end
 
-local state = { life = '', clock = 0, seen = 0, epoch = 0, settle = 0, strict = 0, unknown = 0, hungry = 0 }
-local members, ids, operator = {}, {}, nil
-local stored = redis.call('HGETALL', key)
-for at = 1, #stored, 2 do
-    local field, value = stored[at], stored[at + 1]
-    if field == 'state' then
-        local words = {}
-        for word in string.gmatch(value, '%S+') do words[#words + 1] = word end
-        state.life = words[1]
-        for nth, name in ipairs({ 'clock', 'seen', 'epoch', 'settle', 'strict', 'unknown', 'hungry' }) do
-            state[name] = tonumber(words[nth + 1])
+-- One request, and what is written about its bucket.
+local key, bucket, id, ask, state, members, ids, operator, written, gone
+
+local function read_request(nth)
+    local before = COMMON + (nth - 1) * EACH
+    local function number(at) return tonumber(ARGV[before + at]) end
+    local function flag(at) return ARGV[before + at] == '1' end
+    key, bucket, id = KEYS[nth], ARGV[before + 1], ARGV[before + 2]
+    ask = {
+        seq = number(3), life = ARGV[before + 4], stamp = number(5), join = flag(6), fresh = flag(7), leave = flag(8),
+        held = number(9), claim = flag(10), want = number(11), waiting = number(12), limit = number(13),
+        expected = number(14), lease = number(15), fallback = number(16),
+        used = number(17), clients = number(18), trip = number(19),
+    }
+end
+
+local function read_bucket()
+    state = { life = '', clock = 0, seen = 0, epoch = 0, settle = 0, strict = 0, unknown = 0, hungry = 0 }
+    members, ids, operator, written, gone = {}, {}, nil, {}, {}
+    local stored = redis.call('HGETALL', key)
+    for at = 1, #stored, 2 do
+        local field, value = stored[at], stored[at + 1]
+        written[field] = value
+        if field == 'state' then
+            local words = {}
+            for word in string.gmatch(value, '%S+') do words[#words + 1] = word end
+            state.life = words[1]
+            for nth, name in ipairs({ 'clock', 'seen', 'epoch', 'settle', 'strict', 'unknown', 'hungry' }) do
+                state[name] = tonumber(words[nth + 1])
+            end
+        elseif field == 'limit' then
+            operator = tonumber(value)
+        elseif string.sub(field, 1, 2) == 'm:' then
+            local member, nth = {}, 0
+            for word in string.gmatch(value, '%S+') do
+                nth = nth + 1
+                member[NAMES[nth]] = tonumber(word)
+            end
+            members[string.sub(field, 3)] = member
         end
-    elseif field == 'limit' then
-        operator = tonumber(value)
-    elseif string.sub(field, 1, 2) == 'm:' then
-        local member, nth = {}, 0
-        for word in string.gmatch(value, '%S+') do
-            nth = nth + 1
-            member[NAMES[nth]] = tonumber(word)
-        end
-        members[string.sub(field, 3)] = member
     end
 end
-local gone = {}
+
 local function remove(other)
     members[other] = nil
     gone[#gone + 1] = 'm:' .. other
@@ -72,20 +84,21 @@ local function list()
     for other in pairs(members) do ids[#ids + 1] = other end
     table.sort(ids)
 end
-list()
 
+-- Writes what changed.
 local function save()
-    local fields = {
-        'state',
-        string.format('%s %.0f %.0f %.0f %.0f %.0f %.0f %.0f', state.life, state.clock, state.seen, state.epoch,
-            state.settle, state.strict, state.unknown, state.hungry),
-    }
-    for other, member in pairs(members) do
-        fields[#fields + 1] = 'm:' .. other
-        fields[#fields + 1] = write_member(member)
+    local fields = {}
+    local function field(name, value)
+        if written[name] ~= value then
+            fields[#fields + 1] = name
+            fields[#fields + 1] = value
+        end
     end
+    field('state', string.format('%s %.0f %.0f %.0f %.0f %.0f %.0f %.0f', state.life, state.clock, state.seen, state.epoch,
+        state.settle, state.strict, state.unknown, state.hungry))
+    for other, member in pairs(members) do field('m:' .. other, write_member(member)) end
     if #gone > 0 then redis.call('HDEL', key, unpack(gone)) end
-    redis.call('HSET', key, unpack(fields))
+    if #fields > 0 then redis.call('HSET', key, unpack(fields)) end
 end
 
 local function hello()
@@ -334,24 +347,42 @@ local function deal()
     }
 end
 
-tick()
-expire()
-if ask.life ~= life then return hello() end
-if state.clock > ask.stamp + ask.lease then return hello() end
-local known = members[id]
-if known and ask.seq <= known.seq then
-    save()
-    return { 'stale' }
+local function sync(nth)
+    read_request(nth)
+    read_bucket()
+    list()
+    tick()
+    expire()
+    if ask.life ~= life then return hello() end
+    if state.clock > ask.stamp + ask.lease then return hello() end
+    local known = members[id]
+    if known and ask.seq <= known.seq then
+        save()
+        return { 'stale' }
+    end
+    if not known and not ask.join then
+        save()
+        return { 'unknown' }
+    end
+    if ask.leave then
+        if known then remove(id) end
+    else
+        note()
+    end
+    list()
+    settle_if_all_are_known()
+    return deal()
 end
-if not known and not ask.join then
-    save()
-    return { 'unknown' }
+
+-- What is wrong with one bucket is not the others' concern.
+local answers, failed, first = {}, 0, nil
+for nth = 1, #KEYS do
+    local good, answer = pcall(sync, nth)
+    if not good then
+        local why = type(answer) == 'table' and answer.err or tostring(answer)
+        failed, first, answer = failed + 1, first or why, { 'failed', why }
+    end
+    answers[nth] = answer
 end
-if ask.leave then
-    if known then remove(id) end
-else
-    note()
-end
-list()
-settle_if_all_are_known()
-return deal()
+if failed == #KEYS then return redis.error_reply(first) end
+return answers

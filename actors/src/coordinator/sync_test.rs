@@ -10,7 +10,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use super::encoding;
+use super::encoding::{self, Said};
 use super::keys::Keys;
 use super::ledger::Ledger;
 use super::request::{Answer, Sync, Told};
@@ -49,34 +49,39 @@ impl Drop for Server {
     }
 }
 
+/// One bucket's model, and how far its members have counted.
 struct Pair {
-    now: u64,
-    life: u32,
     ledger: Ledger,
-    random: SmallRng,
     seqs: [u64; 6],
     clocks: [u64; 6],
 }
 
-impl Pair {
+/// Time, and what becomes of Redis.
+struct Fate {
+    now: u64,
+    life: u32,
+    random: SmallRng,
+}
+
+impl Fate {
     /// Something that a proxy could say, or could not.
-    fn request(&mut self) -> Sync {
+    fn request(&mut self, pair: &mut Pair) -> Sync {
         let random = &mut self.random;
         let who = random.random_range(0..6usize);
         let member = ["a/1", "a/2", "b/1", "b-2/1", "c/1", "c/2"][who];
         if random.random_bool(0.95) {
-            self.seqs[who] += 1;
+            pair.seqs[who] += 1;
         }
         let life = self.life - u32::from(random.random_bool(0.02) && self.life > 0);
         let waiting = random.random_bool(0.5);
         Sync {
             member: member.to_owned(),
-            seq: self.seqs[who],
+            seq: pair.seqs[who],
             life: format!("life{life}"),
-            stamp: if random.random_bool(0.97) { self.ledger.clock } else { self.clocks[who] },
+            stamp: if random.random_bool(0.97) { pair.ledger.clock } else { pair.clocks[who] },
             join: random.random_bool(0.7),
             fresh: random.random_bool(0.5),
-            leave: random.random_bool(0.03),
+            leave: random.random_bool(0.06),
             held: random.random_range(0..12),
             claim: random.random_bool(0.1),
             want: random.random_range(0..25),
@@ -100,6 +105,8 @@ impl Pair {
     }
 }
 
+const BUCKETS: [&str; 5] = ["b0", "b1", "b2", "b3", "b4"];
+
 #[tokio::test]
 async fn the_script_and_its_model_decide_the_same() {
     let server = Server::start();
@@ -111,55 +118,70 @@ async fn the_script_and_its_model_decide_the_same() {
     let keys = Keys::new("test");
     listener.subscribe(keys.wake()).await.unwrap();
     let script = Script::new(include_str!("sync.lua"));
+    let mut fate = Fate { now: 1_700_000_000_000, life: 1, random: SmallRng::seed_from_u64(1) };
+    let mut pairs = BUCKETS.map(|_| Pair { ledger: Ledger::default(), seqs: [0; 6], clocks: [0; 6] });
     let mut woken = 0;
-    for seed in 0..6 {
-        let mut pair = Pair {
-            now: 1_700_000_000_000,
-            life: 1,
-            ledger: Ledger::default(),
-            random: SmallRng::seed_from_u64(seed),
-            seqs: [0; 6],
-            clocks: [0; 6],
-        };
-        let bucket = format!("b{seed}");
-        for step in 0..600 {
-            pair.time_passes();
-            let request = pair.request();
-            let life = format!("life{}", pair.life);
-            let (expected, wake) = pair.ledger.sync(pair.now, &life, &request);
-            let mut invocation = script.key(keys.bucket(&bucket));
-            encoding::arguments(&mut invocation, &keys.wake(), &bucket, &request);
-            let answer: Value =
-                invocation.arg(pair.now).arg(&life).invoke_async(&mut connection).await.unwrap();
-            let answer = encoding::answer(&answer).unwrap();
-            assert_eq!(answer, expected, "seed {seed}, step {step}: {request:?}\n{:#?}", pair.ledger);
-            if let Some(wake) = wake {
-                let message =
-                    tokio::time::timeout(Duration::from_secs(30), next(&mut messages)).await.unwrap();
-                assert_eq!(encoding::wake(&message), Some((&*bucket, wake)), "seed {seed}, step {step}");
-                woken += 1;
+    for step in 0..1500 {
+        fate.time_passes();
+        let said = Said { now: fate.now.to_string(), life: format!("life{}", fate.life) };
+        let (mut batch, mut expected, mut wakes) = (Vec::new(), Vec::new(), Vec::new());
+        for (bucket, pair) in BUCKETS.iter().zip(&mut pairs) {
+            if fate.random.random_bool(0.4) {
+                continue;
             }
-            if let Answer::Hello { clock, .. } = answer {
-                pair.clocks = [clock; 6];
+            let request = fate.request(pair);
+            let (answer, wake) = pair.ledger.sync(fate.now, &said.life, &request);
+            if let Answer::Hello { clock, .. } = &answer {
+                pair.clocks = [*clock; 6];
             }
+            batch.push((*bucket, request));
+            expected.push(answer);
+            wakes.extend(wake.map(|wake| (*bucket, wake)));
+        }
+        if batch.is_empty() {
+            continue;
+        }
+        let mut invocation = script.prepare_invoke();
+        encoding::arguments(&mut invocation, &keys, &said, batch.iter().map(|(name, of)| (*name, of)));
+        let value: Value = invocation.invoke_async(&mut connection).await.unwrap();
+        let answers: Result<Vec<Answer>, _> =
+            encoding::answers(&value, batch.len()).unwrap().into_iter().collect();
+        assert_eq!(answers.unwrap(), expected, "step {step}: {batch:?}");
+        for (bucket, wake) in wakes {
+            let message = tokio::time::timeout(Duration::from_secs(30), next(&mut messages)).await.unwrap();
+            assert_eq!(encoding::wake(&message), Some((bucket, wake)), "step {step}");
+            woken += 1;
         }
     }
     assert!(woken > 100, "{woken}");
-    let lost: Option<String> = cmd("SCRIPT").arg("FLUSH").query_async(&mut connection).await.unwrap();
-    assert_eq!(lost.as_deref(), Some("OK"));
-    // A Redis that lost the script is given it again.
-    let mut invocation = script.key(keys.bucket("other"));
-    let mut pair = Pair {
-        now: 0,
-        life: 1,
-        ledger: Ledger::default(),
-        random: SmallRng::seed_from_u64(9),
-        seqs: [0; 6],
-        clocks: [0; 6],
-    };
-    encoding::arguments(&mut invocation, &keys.wake(), "other", &pair.request());
-    let answer: Value = invocation.invoke_async(&mut connection).await.unwrap();
-    assert!(matches!(encoding::answer(&answer), Ok(Answer::Hello { .. })), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_lost_script_is_loaded_again_and_one_buckets_trouble_is_its_own() {
+    let server = Server::start();
+    let client = Client::open(format!("redis://127.0.0.1:{}", server.port)).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let (keys, script) = (Keys::new("test"), Script::new(include_str!("sync.lua")));
+    let mut fate = Fate { now: 0, life: 1, random: SmallRng::seed_from_u64(9) };
+    let mut pair = Pair { ledger: Ledger::default(), seqs: [0; 6], clocks: [0; 6] };
+    let requests = [("good", fate.request(&mut pair)), ("bad", fate.request(&mut pair))];
+    // Somebody else's key in the place of a bucket's.
+    let () = cmd("SET").arg(keys.bucket("bad")).arg("x").query_async(&mut connection).await.unwrap();
+    for of in [0..2, 0..2, 1..2] {
+        let lost: String = cmd("SCRIPT").arg("FLUSH").query_async(&mut connection).await.unwrap();
+        assert_eq!(lost, "OK");
+        let mut invocation = script.prepare_invoke();
+        let batch = requests[of].iter().map(|(bucket, request)| (*bucket, request));
+        encoding::arguments(&mut invocation, &keys, &Said::default(), batch.clone());
+        let value: Result<Value, _> = invocation.invoke_async(&mut connection).await;
+        if batch.count() == 1 {
+            assert!(value.unwrap_err().to_string().contains("WRONGTYPE"));
+            continue;
+        }
+        let answers = encoding::answers(&value.unwrap(), 2).unwrap();
+        assert!(matches!(&answers[0], Ok(Answer::Hello { .. })), "{answers:?}");
+        assert!(answers[1].as_ref().unwrap_err().to_string().contains("WRONGTYPE"), "{answers:?}");
+    }
 }
 
 async fn next(messages: &mut UnboundedReceiver<PushInfo>) -> String {

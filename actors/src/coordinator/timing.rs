@@ -17,6 +17,23 @@ impl Timing {
         self.lease / 5
     }
 
+    /// How much earlier than it must be a lease is renewed along with others. Half of [`Self::renew`], so that all of a
+    /// proxy's renewals soon travel together.
+    pub(crate) fn early(self) -> Duration {
+        self.renew() / 2
+    }
+
+    /// How often a proxy asks at most: what happens meanwhile travels together. Where slots are short everywhere they
+    /// would otherwise go to and fro all the time; who has asked nothing for so long asks at once.
+    pub(crate) fn pace(self) -> Duration {
+        (self.lease / 100).min(Duration::from_millis(100))
+    }
+
+    /// How often a proxy looks what time has brought.
+    pub(crate) fn tick(self) -> Duration {
+        (self.lease / 40).min(Duration::from_millis(250))
+    }
+
     /// How long an answer is waited for.
     pub(crate) fn patience(self) -> Duration {
         self.lease / 10
