@@ -4,12 +4,13 @@ CARGO ?= cargo
 CONFIG ?= config/proxy.toml
 # Options for the program, as: make run ARGS="--port 11433"
 ARGS ?=
-# How long `make differential` runs, and where it begins
+# How long `make differential` and `make faults` run, and where they begin
 REQUESTS ?= 1000000
+RUNS ?= 50
 SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint format unit drivers deployment differential fuzz bench instructions load scenarios check-config docs deps audit image \
+.PHONY: help run build test lint format unit drivers deployment differential fuzz bench instructions load scenarios faults check-config docs deps audit image \
 	docker-up docker-down docker-destroy docker-logs health redis-ping clean
 
 # The plugin where it is there, else the program.
@@ -61,6 +62,9 @@ load: ## Let programs work against the running demo (ARGS="--programs 500 --html
 scenarios: ## Play all scenarios on servers and proxies of their own; pages in target/scenarios
 	$(CARGO) build --locked --release --bin tdsbouncer
 	target/release/tdsbouncer loadgen scenario all --reports target/scenarios $(ARGS)
+
+faults: ## Measure what faults cost three proxies that share a limit through Redis, and play 50 mixes (RUNS=50 SEED=1)
+	RUNS=$(RUNS) SEED=$(SEED) $(CARGO) test --locked --test coordination -- --ignored --nocapture --test-threads 1
 
 check-config: ## Check a configuration file (CONFIG=config/proxy.toml)
 	$(CARGO) run --locked --quiet --bin tdsbouncer -- check-config $(CONFIG)

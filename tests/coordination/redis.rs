@@ -22,6 +22,8 @@ pub fn free_port() -> u16 {
 pub struct Redis {
     pub port: u16,
     folder: tempfile::TempDir,
+    /// Further arguments of redis-cli: how it shows itself, where TLS is.
+    login: Vec<String>,
     arguments: Vec<String>,
     child: Option<Child>,
 }
@@ -31,9 +33,46 @@ impl Redis {
     pub fn start(arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        let mut redis = Self { port: free_port(), folder, arguments, child: None };
+        let mut redis = Self { port: free_port(), folder, login: Vec::new(), arguments, child: None };
         redis.start_again();
         redis
+    }
+
+    /// One that listens with TLS only, with this certificate, key and authority.
+    pub fn start_tls([certificate, key, authority]: [&Path; 3]) -> Self {
+        let port = free_port();
+        let files = ["--tls-cert-file", "--tls-key-file", "--tls-ca-cert-file"].into_iter();
+        let mut arguments =
+            vec!["--save".to_owned(), String::new(), "--tls-port".to_owned(), port.to_string()];
+        for (name, path) in files.zip([certificate, key, authority]) {
+            arguments.extend([name.to_owned(), path.display().to_string()]);
+        }
+        arguments.extend(["--tls-auth-clients".to_owned(), "no".to_owned()]);
+        let login = ["--tls", "--cacert", &authority.display().to_string()].map(str::to_owned).to_vec();
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut redis = Self { port, folder, login, arguments, child: None };
+        redis.start_again();
+        redis
+    }
+
+    /// How many commands clients sent, without what scripts did and what this asks itself.
+    pub fn commands(&self) -> u64 {
+        let inner = ["hgetall", "hset", "hdel", "time", "publish", "info"];
+        let stats = self.ask(&["INFO", "commandstats"]);
+        let line = |line: &str| {
+            let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+            let calls: u64 = rest.split(',').next()?.parse().ok()?;
+            (!inner.contains(&name)).then_some(calls)
+        };
+        stats.lines().filter_map(line).sum()
+    }
+
+    /// How often this command was called.
+    pub fn calls(&self, command: &str) -> u64 {
+        let stats = self.ask(&["INFO", "commandstats"]);
+        let begin = format!("cmdstat_{command}:calls=");
+        let line = stats.lines().find_map(|line| line.strip_prefix(&begin));
+        line.and_then(|line| line.split(',').next()).map_or(0, |calls| calls.parse().expect("a number"))
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -50,7 +89,9 @@ impl Redis {
         if sentinel.exists() {
             command.arg(sentinel).arg("--sentinel");
         }
-        command.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--dir"]).arg(self.folder());
+        let tls = self.login.iter().any(|word| word == "--tls");
+        let port = if tls { "0".to_owned() } else { self.port.to_string() };
+        command.args(["--port", &port, "--bind", "127.0.0.1", "--dir"]).arg(self.folder());
         command.args(&self.arguments).stdout(Stdio::null()).stderr(Stdio::null());
         self.child = Some(command.spawn().expect("redis-server is installed (tests/run installs it)"));
         let over = Instant::now() + PATIENCE;
@@ -81,7 +122,7 @@ impl Redis {
     pub fn ask(&self, command: &[&str]) -> String {
         let port = self.port.to_string();
         let mut cli = Command::new("redis-cli");
-        cli.args(["-p", &port]).args(command).stdin(Stdio::null());
+        cli.args(["-p", &port]).args(&self.login).args(command).stdin(Stdio::null());
         let output = cli.output().expect("redis-cli is installed (tests/run installs it)");
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
@@ -101,32 +142,54 @@ fn until(what: &str, done: impl Fn() -> bool) {
     }
 }
 
-/// A master, its replica and three Sentinels.
+/// A master, its replicas and three Sentinels. Replicas and Sentinels show themselves as the user `watcher`; proxies
+/// may as `proxy`.
 pub struct Watched {
     pub master: Redis,
-    pub replica: Redis,
+    pub replicas: Vec<Redis>,
     pub sentinels: Vec<Redis>,
 }
 
 impl Watched {
-    pub fn start() -> Self {
-        let master = Redis::start(&["--save", ""]);
-        let replica = Redis::start(&["--save", "", "--replicaof", "127.0.0.1", &master.port.to_string()]);
-        until("the replica follows", || {
-            replica.ask(&["INFO", "replication"]).contains("master_link_status:up")
-        });
-        let sentinels = (0..3).map(|_| sentinel(master.port)).collect::<Vec<_>>();
-        for sentinel in &sentinels {
-            until("Sentinels know each other and the replica", || {
-                let known = sentinel.ask(&["INFO", "sentinel"]);
-                known.contains("slaves=1,sentinels=3")
+    pub fn start(replicas: usize) -> Self {
+        let mut with = vec!["--save", "", "--masteruser", "watcher", "--masterauth", "w4tch"];
+        for (user, password) in [("watcher", ">w4tch"), ("proxy", ">pr0xy")] {
+            with.extend(["--user", user, "on", password, "~*", "&*", "+@all"]);
+        }
+        let master = Redis::start(&with);
+        let port = master.port.to_string();
+        with.extend(["--replicaof", "127.0.0.1", &port]);
+        let replicas: Vec<Redis> = (0..replicas).map(|_| Redis::start(&with)).collect();
+        for replica in &replicas {
+            until("the replica follows", || {
+                replica.ask(&["INFO", "replication"]).contains("master_link_status:up")
             });
         }
-        Self { master, replica, sentinels }
+        let sentinels = (0..3).map(|_| sentinel(master.port)).collect::<Vec<_>>();
+        for sentinel in &sentinels {
+            let whole = format!("slaves={},sentinels=3", replicas.len());
+            until("Sentinels know each other and the replicas", || {
+                sentinel.ask(&["INFO", "sentinel"]).contains(&whole)
+            });
+        }
+        Self { master, replicas, sentinels }
     }
 
-    pub fn until_replica_is_master(&self) {
-        until("the replica is made master", || self.replica.ask(&["ROLE"]).starts_with("master"));
+    /// The master lives on, and proxies that talk to it can go on; Sentinels, replicas and strangers cannot.
+    pub fn cut_off_master(&mut self) {
+        let login = ["--user", "proxy", "--pass", "pr0xy", "--no-auth-warning"];
+        self.master.login = login.map(str::to_owned).to_vec();
+        for user in ["watcher", "default"] {
+            assert_eq!(self.master.ask(&["ACL", "SETUSER", user, "off"]), "OK");
+            self.master.ask(&["CLIENT", "KILL", "USER", user]);
+        }
+        self.master.ask(&["CLIENT", "KILL", "TYPE", "replica"]);
+    }
+
+    pub fn until_a_replica_is_master(&self) {
+        until("a replica is made master", || {
+            self.replicas.iter().any(|replica| replica.ask(&["ROLE"]).starts_with("master"))
+        });
     }
 }
 
@@ -135,10 +198,12 @@ fn sentinel(master: u16) -> Redis {
     let file: PathBuf = folder.path().join("sentinel.conf");
     let text = format!(
         "sentinel monitor mymaster 127.0.0.1 {master} 2\nsentinel down-after-milliseconds mymaster 1000\n\
-         sentinel failover-timeout mymaster 5000\n"
+         sentinel failover-timeout mymaster 5000\nsentinel auth-user mymaster watcher\n\
+         sentinel auth-pass mymaster w4tch\n"
     );
     std::fs::write(file, text).expect("a file of ours");
-    let mut redis = Redis { port: free_port(), folder, arguments: Vec::new(), child: None };
+    let mut redis =
+        Redis { port: free_port(), folder, login: Vec::new(), arguments: Vec::new(), child: None };
     redis.start_again();
     redis
 }
