@@ -539,7 +539,8 @@ impl Statements {
         let sets = Sets {
             identity: keyword == "insert",
             maybe_identity: matches!(keyword, "merge" | "exec" | "execute" | "bulk"),
-            outcome: !control,
+            // Whether DBCC sets the row count is not documented.
+            outcome: !control && keyword != "dbcc",
             fetch: keyword == "fetch",
             rows: matches!(keyword, "insert" | "update" | "delete" | "merge" | "exec" | "execute" | "bulk"),
         };

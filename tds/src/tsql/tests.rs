@@ -355,6 +355,13 @@ fn what_a_called_text_does_to_its_own_state_ends_with_it() {
 }
 
 #[test]
+fn what_surely_sets_the_outcome() {
+    for (text, sets) in [("select 1", true), ("set nocount on", true), ("dbcc useroptions", false)] {
+        assert_eq!(scan(text).1.sets_outcome, sets, "{text}");
+    }
+}
+
+#[test]
 fn a_load_that_is_announced_has_set_no_identity() {
     for (text, sets) in [
         ("insert t values (1)", true),
