@@ -23,15 +23,9 @@ pub(crate) fn memory(pid: u32) -> io::Result<u64> {
     kib.map(|kib| kib * 1024).ok_or_else(|| io::Error::other("VmRSS is missing"))
 }
 
-/// The machine in a line.
+/// The machine in a line, and how busy it is.
 pub(crate) fn machine() -> String {
-    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let cpuinfo = read("/proc/cpuinfo");
-    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name"));
-    let model = model.map_or("unknown processor", |text| text.trim_start_matches([' ', '\t', ':']));
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let kernel = read("/proc/sys/kernel/osrelease");
-    let load = read("/proc/loadavg");
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = load.split(' ').next().unwrap_or("?");
-    format!("{model}, {cores} cores, Linux {}, load average {load} at the start", kernel.trim())
+    format!("{}, load average {load} at the start", tdsbouncer_loadgen::machine::in_a_line())
 }

@@ -4,6 +4,7 @@
 //! [`run::Outcome`]; [`report`] shows it. A [`scenario`] is a plan with a stage, an incident and conditions to pass.
 
 pub mod client;
+pub mod machine;
 pub mod plan;
 mod program;
 pub mod report;

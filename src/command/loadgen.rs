@@ -225,7 +225,7 @@ async fn load(args: Run) -> Result<(), Failure> {
         title: "load".to_owned(),
         about: format!("{} programs, mix {}", outcome.plan.programs, outcome.plan.mix),
         command: command_line(),
-        machine: machine(),
+        machine: tdsbouncer_loadgen::machine::in_a_line(),
         looks: if health.is_empty() { Vec::new() } else { watcher.looks() },
         outcome,
         incidents: Vec::new(),
@@ -253,7 +253,11 @@ async fn scenarios(args: &Play) -> Result<(), Failure> {
     if let Some(folder) = &args.reports {
         std::fs::create_dir_all(folder)?;
     }
-    let wishes = Wishes { scale: args.scale, command: command_line(), machine: machine() };
+    let wishes = Wishes {
+        scale: args.scale,
+        command: command_line(),
+        machine: tdsbouncer_loadgen::machine::in_a_line(),
+    };
     let mut missed = Vec::new();
     for scenario in names {
         let program = std::env::current_exe()?;
@@ -307,15 +311,6 @@ fn command_line() -> String {
         words.push(shown);
     }
     words.join(" ")
-}
-
-fn machine() -> String {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let cpuinfo = read("/proc/cpuinfo");
-    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name"));
-    let model = model.map_or("unknown processor", |text| text.trim_start_matches([' ', '\t', ':']));
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    format!("{model}, {cores} cores, Linux {}", read("/proc/sys/kernel/osrelease").trim())
 }
 
 /// Progress on standard error: a bar that moves on a terminal, a line now and then elsewhere.

@@ -175,7 +175,9 @@ async fn every_kind_of_server_that_is_pooled_answers_as_a_direct_one() {
     // Of what is left by a reset, the proxy asks for these.
     let left = [
         Leftover::Settings,
+        Leftover::Database,
         Leftover::TemporaryTables,
+        Leftover::Cursors,
         Leftover::Prepared,
         Leftover::ContextInfo,
         Leftover::SessionContext,

@@ -247,20 +247,25 @@ fn context_states(setting: &Answer, info: &Answer, session: &Answer) -> StateIds
 const SESSION_CONTEXT: usize = 0;
 const CONTEXT_INFO: usize = 1;
 const DATE_FIRST: usize = 2;
-const TEMP_TABLE: usize = 3;
-const IDENTITY_INSERT: usize = 4;
-const PREPARE: usize = 5;
-const ACKNOWLEDGE: usize = 6;
+const DATABASE: usize = 3;
+const CURSOR: usize = 4;
+const TEMP_TABLE: usize = 5;
+const IDENTITY_INSERT: usize = 6;
+const PREPARE: usize = 7;
+const ACKNOWLEDGE: usize = 8;
 /// What is asked behind the reset stands as far behind its counterpart.
-const LATER: usize = 7;
-const IDENTITY_INSERT_AGAIN: usize = 11;
-const EXECUTE: usize = 12;
+const LATER: usize = 9;
+const IDENTITY_INSERT_AGAIN: usize = IDENTITY_INSERT + LATER;
+const EXECUTE: usize = PREPARE + LATER;
 
 const RESET: &[Ask] = &[
     Ask::Batch("EXEC sp_set_session_context N'tdsbouncer', N'yes'"),
     Ask::Batch("SET CONTEXT_INFO 0x746473626F756E636572"),
     // No language begins its week with a Wednesday.
     Ask::Batch("SET DATEFIRST 3"),
+    // The one database that every login may use and hardly any has for its own.
+    Ask::Batch("USE tempdb"),
+    Ask::Batch("DECLARE tdsbouncer_reset CURSOR GLOBAL FOR SELECT 1"),
     Ask::Batch("CREATE TABLE #tdsbouncer_2 (id int IDENTITY(1, 1), n int)"),
     Ask::Batch("SET IDENTITY_INSERT #tdsbouncer_2 ON"),
     Ask::Prepare,
@@ -268,6 +273,8 @@ const RESET: &[Ask] = &[
     Ask::Batch("IF SESSION_CONTEXT(N'tdsbouncer') IS NOT NULL PRINT N'yes'"),
     Ask::Batch("IF SUBSTRING(CONTEXT_INFO(), 1, 10) = 0x746473626F756E636572 PRINT N'yes'"),
     Ask::Batch("IF @@DATEFIRST = 3 PRINT N'yes'"),
+    Ask::Batch("IF DB_NAME() = N'tempdb' PRINT N'yes'"),
+    Ask::Batch("IF CURSOR_STATUS('global', 'tdsbouncer_reset') > -3 PRINT N'yes'"),
     Ask::Batch("SELECT n FROM #tdsbouncer_2"),
     Ask::Batch(
         "CREATE TABLE #tdsbouncer_3 (id int IDENTITY(1, 1), n int) SET IDENTITY_INSERT #tdsbouncer_3 ON",
@@ -297,6 +304,9 @@ fn judge_reset(answers: &[Answer], traits: &mut ServerTraits) {
             || is_gone(answers, SESSION_CONTEXT, "session_context", traits),
         context_info: is_gone(answers, CONTEXT_INFO, "context_info", traits),
         set_options: is_gone(answers, DATE_FIRST, "set_options", traits),
+        // A server without USE leaves no other database.
+        database: answers[DATABASE].error.is_some() || is_gone(answers, DATABASE, "database", traits),
+        cursors: is_gone(answers, CURSOR, "cursors", traits),
         temp_tables: table_is_gone(answers, traits),
         identity_insert: false,
     };

@@ -129,6 +129,8 @@ mod tests {
             but(|t| t.reset_clears.context_info = false),
             but(|t| t.reset_clears.temp_tables = false),
             but(|t| t.reset_clears.set_options = false),
+            but(|t| t.reset_clears.database = false),
+            but(|t| t.reset_clears.cursors = false),
             but(|t| t.reset_clears.identity_insert = false),
         ];
         assert!(lacking.iter().all(|traits| !traits.reset_is_complete()));

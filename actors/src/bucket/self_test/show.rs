@@ -57,6 +57,8 @@ fn told(row: TraitsRow, traits: &ServerTraits) -> TraitsRow {
             (!clears.context_info, "context_info"),
             (!clears.temp_tables, "temp_tables"),
             (!clears.set_options, "set_options"),
+            (!clears.database, "database"),
+            (!clears.cursors, "cursors"),
             (!clears.identity_insert, "identity_insert"),
             (!traits.handles_dropped_by_reset, "prepared_handles"),
         ]),

@@ -114,7 +114,12 @@ async fn babelfish_is_found_out_and_falls_back_to_session_pooling() {
         nested_text_right: false,
         nested_tm_right: false,
         reset_acknowledged: true,
-        reset_clears: ResetClears { temp_tables: true, set_options: true, ..ResetClears::default() },
+        reset_clears: ResetClears {
+            session_context: false,
+            context_info: false,
+            identity_insert: false,
+            ..ResetClears::EVERYTHING
+        },
         pipelines: true,
         pipelines_behind_reset: false,
         session_recovery: SessionRecovery::Declined,
@@ -138,7 +143,7 @@ async fn each_way_to_differ_is_found_by_its_own_check() {
     fn leaves(what: Leftover, change: Change, noted: &'static [&'static str]) -> Row {
         (Fault::ResetLeaves(what), change, noted)
     }
-    let rows: [Row; 14] = [
+    let rows: [Row; 16] = [
         (
             Fault::NoTransactionEnvChange,
             |t| {
@@ -184,6 +189,8 @@ async fn each_way_to_differ_is_found_by_its_own_check() {
                 "session_context",
                 "context_info",
                 "set_options",
+                "database",
+                "cursors",
                 "temp_tables",
                 "identity_insert",
                 "handles_dropped_by_reset",
@@ -192,6 +199,8 @@ async fn each_way_to_differ_is_found_by_its_own_check() {
         leaves(Leftover::SessionContext, |t| t.reset_clears.session_context = false, &["session_context"]),
         leaves(Leftover::ContextInfo, |t| t.reset_clears.context_info = false, &["context_info"]),
         leaves(Leftover::Settings, |t| t.reset_clears.set_options = false, &["set_options"]),
+        leaves(Leftover::Database, |t| t.reset_clears.database = false, &["database"]),
+        leaves(Leftover::Cursors, |t| t.reset_clears.cursors = false, &["cursors"]),
         leaves(Leftover::TemporaryTables, |t| t.reset_clears.temp_tables = false, &["temp_tables"]),
         leaves(Leftover::IdentityInsert, |_| {}, &[]),
         leaves(Leftover::Prepared, |t| t.handles_dropped_by_reset = false, &["handles_dropped_by_reset"]),

@@ -58,6 +58,8 @@ pub(crate) struct ResetClears {
     pub(crate) context_info: bool,
     pub(crate) temp_tables: bool,
     pub(crate) set_options: bool,
+    pub(crate) database: bool,
+    pub(crate) cursors: bool,
     pub(crate) identity_insert: bool,
 }
 
@@ -91,6 +93,8 @@ impl ResetClears {
         context_info: true,
         temp_tables: true,
         set_options: true,
+        database: true,
+        cursors: true,
         identity_insert: true,
     };
 }
