@@ -184,6 +184,16 @@ fn of_kept_share(port: u16) -> String {
     one(port).replace("10s", "1h")
 }
 
+/// With no more than its share in use a proxy may sleep, and wakes; with more its fence ends it.
+async fn sleeps_for_two_leases(fleet: &mut Fleet, number: usize) {
+    fleet.proxies[number].signal("STOP");
+    fleet.for_a_while(LEASE * 2).await;
+    match fleet.proxies[number].ended_by() {
+        Some(_) => fleet.proxies[number].start_again(),
+        None => fleet.proxies[number].signal("CONT"),
+    }
+}
+
 /// The table in docs/coordinator.md: requests served beside those of one proxy with the limit to itself.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a quarter of an hour: make faults"]
@@ -217,16 +227,7 @@ async fn what_each_fault_costs() {
     })
     .await;
     table.row("`kill -9`, started again after 1 s", &served, &fleet);
-    let served = watch(&mut fleet, async |fleet| {
-        // With no more than its share in use it may sleep, and wakes; with more its fence ends it.
-        fleet.proxies[2].signal("STOP");
-        fleet.for_a_while(LEASE * 2).await;
-        match fleet.proxies[2].ended_by() {
-            Some(_) => fleet.proxies[2].start_again(),
-            None => fleet.proxies[2].signal("CONT"),
-        }
-    })
-    .await;
+    let served = watch(&mut fleet, async |fleet| sleeps_for_two_leases(fleet, 2).await).await;
     table.row("SIGSTOP for two lease times", &served, &fleet);
     let served = watch(&mut fleet, async |fleet| {
         fleet.proxies[2].signal("STOP");
@@ -251,6 +252,8 @@ async fn what_each_fault_costs() {
     let port = redis.port;
     let mut fleet = Fleet::of(3, 1, move |_| one(port).replace("= 3", "= 0"));
     fleet.clients(CLIENTS, TAKES);
+    let served = watch(&mut fleet, async |fleet| sleeps_for_two_leases(fleet, 2).await).await;
+    table.row("SIGSTOP for two lease times, no shares", &served, &fleet);
     let served = watch(&mut fleet, async |fleet| fleet.proxies[1].kill()).await;
     table.row("`kill -9`, stays away, no shares", &served, &fleet);
     fleet.stop().await;

@@ -287,7 +287,10 @@ impl Fleet {
         let over = Instant::now() + PATIENCE;
         while !done(self) {
             self.within_limit();
-            assert!(Instant::now() < over, "{what}: {} open, {:#?}", self.open(), self.logs());
+            if Instant::now() >= over {
+                let stands: Vec<_> = self.proxies.iter().flat_map(Proxy::rows_of_its_own).collect();
+                panic!("{what}: {} open, {stands:#?}, {:#?}", self.open(), self.logs());
+            }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }

@@ -265,6 +265,9 @@ impl<'a> Draft<'a> {
             self.splice(Splice { range: call.offset..call.offset, bytes: bytes.freeze() });
             self.expects.push(Expected::OwnUnprepare(number));
             self.freed.push(number);
+        } else if self.connection.reals.has_lost() {
+            // Perhaps just this one: the error says another number then.
+            self.splice(handle.say(0));
         }
         Err(Expected::Nothing)
     }

@@ -73,6 +73,11 @@ impl RealHandles {
         self.by_number.contains_key(&number)
     }
 
+    /// True if the server may have a handle of any number.
+    pub(super) fn has_lost(&self) -> bool {
+        self.lost
+    }
+
     /// The server gave a handle; for a statement that is looked up, or for one that only its session knows.
     pub(super) fn learn(&mut self, context: u64, statement: Option<&Arc<Statement>>, number: i32) {
         self.forget(number);

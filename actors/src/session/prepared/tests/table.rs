@@ -241,6 +241,15 @@ fn a_handle_that_did_not_come_makes_the_connection_want_a_reset() {
 }
 
 #[test]
+fn a_handle_that_did_not_come_is_not_met_by_a_number_that_was_never_given() {
+    let (mut statements, mut reals) = (statements(), RealHandles::new(10));
+    reals.lose();
+    let payload = message(&[ask(Deed::Execute, 0, Some(7))]);
+    let plan = calls(&payload, true).unwrap().plan(&payload, &mut statements, on(&reals));
+    assert_eq!(sent(&plan, &payload).calls[0].parameters[0].value, Value::Int(0));
+}
+
+#[test]
 fn an_old_handle_is_of_no_use_where_the_new_one_did_not_come() {
     let (mut client, mut pool) = prepared();
     let reals = &mut pool.connections[0].1;
