@@ -207,7 +207,7 @@ fn permission(stake: &Stake, now: Instant, timing: Timing) -> Permission {
     Permission {
         allowance: stake.allowance(),
         target: stake.target(now),
-        hungry: stake.is_hungry(),
+        hungry: stake.is_hungry(now),
         notice: timing.notice(),
         close: timing.close(),
     }

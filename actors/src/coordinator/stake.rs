@@ -183,8 +183,8 @@ impl Stake {
     }
 
     /// Somebody waits for slots: what is not needed is given back.
-    pub(crate) fn is_hungry(&self) -> bool {
-        self.hungry
+    pub(crate) fn is_hungry(&self, now: Instant) -> bool {
+        self.hungry && self.mode(now) != Mode::Fallback
     }
 
     /// Another proxy uses the same instance name.
@@ -196,9 +196,10 @@ impl Stake {
         self.round_trip
     }
 
-    /// How many slots the bucket should come down to, to make room for others.
+    /// How many slots the bucket should come down to, to make room for others. Without Redis nobody else can have them.
     pub(crate) fn target(&self, now: Instant) -> u32 {
-        self.target.min(self.usable(now))
+        let usable = self.usable(now);
+        if self.mode(now) == Mode::Fallback { usable } else { self.target.min(usable) }
     }
 
     /// How many slots may be used now.
@@ -454,5 +455,46 @@ impl Stake {
         } else {
             self.must.clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEASE: Duration = Duration::from_secs(5);
+
+    #[test]
+    fn without_redis_a_share_is_grown_to_although_others_were_to_have_the_slots_before() {
+        let timing = Timing { lease: LEASE, fallback: 100 * LEASE };
+        let mut stake = Stake::new("a".to_owned(), Terms { timing, limit: 20, expected: 3 });
+        let start = Instant::now();
+        let of = Use { used: 0, want: 6, waiting: 6, oldest: Duration::ZERO };
+        let asked = stake.request(start, of, false).expect("it joins");
+        // All slots are in use elsewhere when Redis goes away.
+        let grant = Grant {
+            clock: 1,
+            quota: 0,
+            target: 0,
+            must: 0,
+            share: 6,
+            hungry: true,
+            settled: true,
+            epoch: 1,
+            limit: 20,
+            twin: false,
+        };
+        stake.answered(asked.seq, Answer::Taken(grant), start);
+        assert!(stake.is_hungry(start));
+        let mut now = start;
+        while now < start + 6 * LEASE {
+            now += timing.renew();
+            stake.request(now, of, false);
+            if now < start + timing.grow() {
+                assert_eq!(stake.usable(now), 0);
+            }
+        }
+        assert_eq!((stake.mode(now), stake.usable(now), stake.target(now)), (Mode::Fallback, 6, 6));
+        assert!(!stake.is_hungry(now), "nobody could have what it gives back");
     }
 }

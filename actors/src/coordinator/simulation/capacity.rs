@@ -332,8 +332,9 @@ impl Installation {
         }
         let used: u32 = self.proxies.iter().map(|proxy| proxy.parts[bucket].used()).sum();
         assert!(used <= self.load.limit, "{used} connections to bucket {bucket}");
+        let clock = self.clock();
         let part = &mut self.proxies[proxy].parts[bucket];
-        if part.stake.is_hungry() && part.waiting.is_empty() {
+        if part.stake.is_hungry(clock) && part.waiting.is_empty() {
             while part.idle.front().is_some_and(|since| now - since >= GIVE_BACK_AFTER) {
                 part.idle.pop_front();
             }
@@ -348,12 +349,11 @@ impl Installation {
     }
 
     fn tell(&mut self, proxy: usize, bucket: usize) {
-        let now = self.now;
-        let limit = self.load.limit;
+        let (now, clock, limit) = (self.now, self.clock(), self.load.limit);
         let part = &mut self.proxies[proxy].parts[bucket];
         let of = part.of(limit, now);
         let unneeded = part.usable > of.used.max(of.want);
-        if of.want <= part.usable && !(unneeded && part.stake.is_hungry()) {
+        if of.want <= part.usable && !(unneeded && part.stake.is_hungry(clock)) {
             part.spoke = None;
         } else if part.spoke.is_none_or(|spoke| now - spoke >= SPEAK_EVERY) {
             part.spoke = Some(now);

@@ -351,7 +351,7 @@ impl World {
         if *open > soft && random.random_bool(if patient { 0.002 } else { 0.3 }) {
             *open -= 1;
         }
-        if *open > *demand && (stake.is_hungry() || random.random_bool(0.02)) {
+        if *open > *demand && (stake.is_hungry(clock) || random.random_bool(0.02)) {
             *open -= 1;
         }
         if *open < (*demand).min(soft) {
