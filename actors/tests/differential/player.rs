@@ -190,6 +190,10 @@ impl<'a> Player<'a> {
                 handle.live = false;
             }
         }
+        // Whether it is gone when the call fails is not documented.
+        for slot in ask.replaces() {
+            self.handles.remove(&slot);
+        }
         self.line()?.send(ask.kind(), reset.status(), &payload).await
     }
 

@@ -140,6 +140,13 @@ impl Ask {
         }
     }
 
+    /// The handles in whose place this request brings others.
+    pub fn replaces(&self) -> Vec<Slot> {
+        let Self::Rpc(calls) = self else { return Vec::new() };
+        let replaces = |call: &&Invocation| matches!(call.procedure, Called::Id(ProcId::PREP_EXEC));
+        calls.iter().filter(replaces).filter_map(|call| call.args.first().and_then(Arg::handle)).collect()
+    }
+
     /// The handles that end with this request.
     pub fn ends(&self) -> Vec<Slot> {
         let Self::Rpc(calls) = self else { return Vec::new() };
