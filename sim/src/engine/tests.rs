@@ -266,6 +266,7 @@ fn tables_keep_what_is_written_to_them() {
         ),
         ("SELECT SUM(price), AVG(price), COUNT(price), COUNT(*) FROM t", "7.50|3.750000|2|4"),
         ("DELETE FROM t WHERE id = 3; SELECT @@ROWCOUNT", "1"),
+        ("SELECT 1 WHERE 1 = 1; RAISERROR('a warning', 10, 1); SELECT @@ROWCOUNT", "1; I50000; 0"),
         ("UPDATE t SET id = 9", "E8102"),
         ("CREATE TABLE c (tid int REFERENCES t(id), n int CHECK (n > 0))", ""),
         ("INSERT c VALUES (99, 1)", "E547; I3621"),

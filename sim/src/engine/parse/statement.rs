@@ -154,6 +154,7 @@ impl Body {
         matches!(
             self,
             Body::Print(_)
+                | Body::RaisError { .. }
                 | Body::WaitFor { .. }
                 | Body::SetOption { .. }
                 | Body::Truncate(_)
