@@ -312,8 +312,9 @@ impl BucketState {
         let now = Instant::now();
         self.carry_out_plan(now);
         self.let_rest(now);
-        let limit = self.handle.settings().queue_limit;
-        let of_tenant = self.handle.settings().tenants.queue_limit.unwrap_or(usize::MAX);
+        let settings = self.handle.settings();
+        let limit = settings.queue_limit;
+        let of_tenant = settings.tenants.queue_limit.unwrap_or(usize::MAX);
         if self.pool.over_limit(limit).is_none() && self.pool.over_tenant_limit(&tenant, of_tenant).is_none()
         {
             return;
@@ -328,7 +329,6 @@ impl BucketState {
         if let Some(full) = self.pool.over_limit(limit)
             && let Some(waiter) = self.pool.leave(ticket)
         {
-            let settings = self.handle.settings();
             waiter.refuse(AcquireError::QueueFull {
                 bucket: settings.name.clone(),
                 waiting: full.waiting,

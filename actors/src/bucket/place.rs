@@ -127,14 +127,14 @@ impl<K: Clone + Eq + Hash, C> Places<K, C> {
     }
 
     /// Takes all connections that rest since `before` or longer.
-    pub(crate) fn take_since(&mut self, before: Instant) -> Vec<(K, C, Instant)> {
+    pub(crate) fn take_since(&mut self, before: Instant) -> Vec<(C, Instant)> {
         self.hear();
         let mut taken = Vec::new();
-        self.of.retain(|key, places| {
+        self.of.retain(|_, places| {
             places.retain(|place| match place.since() {
                 Some(since) if since > before => true,
                 _ => {
-                    taken.extend(place.take().map(|(conn, since)| (key.clone(), conn, since)));
+                    taken.extend(place.take());
                     false
                 }
             });
@@ -311,7 +311,7 @@ mod tests {
             place.rest(conn, since).unwrap();
         }
         let mut places = Places::new(Arc::clone(&all));
-        let mut taken: Vec<u32> = places.take_since(early).into_iter().map(|(_, conn, _)| conn).collect();
+        let mut taken: Vec<u32> = places.take_since(early).into_iter().map(|(conn, _)| conn).collect();
         taken.sort_unstable();
         assert_eq!((taken, all.count()), (vec![1, 3], 1));
         assert_eq!(held[1].resume(), Some(2));

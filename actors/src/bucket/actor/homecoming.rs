@@ -36,7 +36,7 @@ impl BucketState {
     }
 
     pub(super) fn call_in_since(&mut self, before: Instant) {
-        for (_, conn, since) in self.places.take_since(before) {
+        for (conn, since) in self.places.take_since(before) {
             self.came_home(conn, Wear::Known, since);
         }
     }
@@ -67,7 +67,7 @@ impl BucketState {
         let now = Instant::now();
         let over_quota = self.handle.shared().slots.surplus(now).0 > 0;
         let standing = &self.handle.shared().standing;
-        let stale = standing.paused().is_some() || standing.is_retired() || !standing.is_fresh(conn.opened);
+        let stale = standing.wants_connections_back() || !standing.is_fresh(conn.opened);
         let unwanted = self.draining || over_quota || recalled || stale || conn.is_expired(now);
         if unwanted || wear == Wear::Tainted {
             debug!(bucket = %self.handle.name(), conn = %conn.id, ?wear, "closed as it came home");

@@ -26,7 +26,7 @@ impl BucketState {
         let handle = self.handle.clone();
         let standing = &handle.shared().standing;
         let paused = standing.paused().is_some();
-        let all = paused || standing.is_retired();
+        let all = standing.wants_connections_back();
         self.call_in_all();
         drop(self.pool.retire(|conn, _| all || !standing.is_fresh(conn.opened)));
         for lent in self.lent.values() {
@@ -173,7 +173,7 @@ impl BucketState {
 
     pub(super) fn keep_warm(&mut self, now: Instant) {
         let backed_off = self.backed_off_until.is_some_and(|until| now < until);
-        let idle_wanted = !self.is_paused() && !self.handle.shared().standing.is_retired();
+        let idle_wanted = !self.handle.shared().standing.wants_connections_back();
         let hungry = self.handle.shared().slots.is_hungry();
         if self.draining || backed_off || hungry || !idle_wanted || self.pool.waiting() > 0 {
             return;

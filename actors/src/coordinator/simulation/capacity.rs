@@ -14,6 +14,7 @@ use super::super::ledger::Ledger;
 use super::super::request::{Answer, Sync, Wake};
 use super::super::stake::{Stake, Terms, Use};
 use super::super::timing::Timing;
+use super::agenda::Agenda;
 
 const TIMING: Timing = Timing { lease: Duration::from_secs(10), fallback: Duration::from_secs(3600) };
 
@@ -122,10 +123,7 @@ struct Installation {
     now: u64,
     start: Instant,
     random: SmallRng,
-    queue: BinaryHeap<Reverse<(u64, u64)>>,
-    events: Vec<Option<Event>>,
-    free: Vec<usize>,
-    order: u64,
+    agenda: Agenda<Event>,
     ledgers: Vec<Ledger>,
     proxies: Vec<Proxy>,
     /// When each of a bucket's connections would be free if one proxy had them all.
@@ -163,10 +161,7 @@ impl Installation {
             now: 0,
             start: Instant::now(),
             random: SmallRng::seed_from_u64(seed),
-            queue: BinaryHeap::new(),
-            events: Vec::new(),
-            free: Vec::new(),
-            order: 0,
+            agenda: Agenda::new(),
             ledgers: vec![Ledger::default(); load.buckets],
             proxies: (0..load.proxies).map(proxy).collect(),
             alone: vec![alone; load.buckets],
@@ -190,13 +185,7 @@ impl Installation {
     }
 
     fn at(&mut self, time: u64, event: Event) {
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.events.push(None);
-            self.events.len() - 1
-        });
-        self.events[slot] = Some(event);
-        self.order += 1;
-        self.queue.push(Reverse((time << 20 | (self.order & 0xF_FFFF), slot as u64)));
+        self.agenda.put(time, event);
     }
 
     /// Calls come independently of each other.
@@ -212,13 +201,11 @@ impl Installation {
 
     fn run(mut self, seconds: u64) -> Count {
         let over = self.warm + seconds * 1_000_000;
-        while let Some(Reverse((key, slot))) = self.queue.pop() {
-            self.now = key >> 20;
+        while let Some((time, event)) = self.agenda.next() {
+            self.now = time;
             if self.now >= over {
                 break;
             }
-            self.free.push(slot as usize);
-            let Some(event) = self.events[slot as usize].take() else { continue };
             self.happens(event);
         }
         self.count.seconds = seconds as f64;

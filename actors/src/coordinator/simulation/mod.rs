@@ -3,6 +3,7 @@
 //! A step is one event: a request or answer that arrives, a moment in a proxy's life, a fault. Every run is made from
 //! its seed alone. For each rule the simulation runs without it, and must notice.
 
+mod agenda;
 mod capacity;
 mod faults;
 mod world;

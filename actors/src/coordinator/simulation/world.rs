@@ -1,7 +1,5 @@
 //! Proxies, Redis processes and the network between them, in virtual time and from a seed.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use rand::rngs::SmallRng;
@@ -13,6 +11,7 @@ use super::super::request::{Answer, Asked, Sync, Wake, to_each};
 use super::super::rule::{Rule, keeps};
 use super::super::stake::{Stake, Terms, Use};
 use super::super::timing::Timing;
+use super::agenda::Agenda;
 
 pub(super) const LEASE: u64 = 10_000;
 pub(super) const TIMING: Timing =
@@ -123,10 +122,7 @@ pub(super) enum Calm {
 pub(super) struct World {
     pub(super) now: u64,
     pub(super) random: SmallRng,
-    queue: BinaryHeap<Reverse<(u64, u64)>>,
-    events: Vec<Option<Event>>,
-    free: Vec<usize>,
-    order: u64,
+    agenda: Agenda<Event>,
     pub(super) servers: Vec<Server>,
     pub(super) master: usize,
     pub(super) saved: Vec<Ledger>,
@@ -158,10 +154,7 @@ impl World {
         let mut world = Self {
             now: 0,
             random,
-            queue: BinaryHeap::new(),
-            events: Vec::new(),
-            free: Vec::new(),
-            order: 0,
+            agenda: Agenda::new(),
             servers: Vec::new(),
             master: 0,
             saved: vec![Ledger::default(); limits.len()],
@@ -196,14 +189,7 @@ impl World {
     }
 
     pub(super) fn at(&mut self, time: u64, event: Event) {
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.events.push(None);
-            self.events.len() - 1
-        });
-        self.events[slot] = Some(event);
-        self.order += 1;
-        // The order of arrival decides between events of the same moment.
-        self.queue.push(Reverse((time << 20 | (self.order & 0xF_FFFF), slot as u64)));
+        self.agenda.put(time, event);
     }
 
     pub(super) fn start_server(&mut self, ledgers: Vec<Ledger>) {
@@ -214,8 +200,7 @@ impl World {
     }
 
     fn start_proxy(&mut self, number: usize) {
-        self.order += 1;
-        let born = self.order;
+        let born = self.agenda.number();
         let proxy = &mut self.proxies[number];
         let part = |limit: &u32| Part {
             stake: Stake::new(
@@ -243,10 +228,8 @@ impl World {
     }
 
     fn step(&mut self) {
-        let Some(Reverse((key, slot))) = self.queue.pop() else { return };
-        self.now = key >> 20;
-        self.free.push(slot as usize);
-        let Some(event) = self.events[slot as usize].take() else { return };
+        let Some((time, event)) = self.agenda.next() else { return };
+        self.now = time;
         self.fences();
         match event {
             Event::Moment { proxy, born } => self.moment(proxy, born),

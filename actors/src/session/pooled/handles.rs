@@ -3,7 +3,7 @@
 use bytes::{Buf, BufMut, BytesMut};
 use tds::edit::Edit;
 use tds::message::write_message;
-use tds::packet::{HEADER_LEN, MAX_PACKET_SIZE, PacketHeader, PacketType, PacketWalker, Status};
+use tds::packet::{HEADER_LEN, PacketHeader, PacketType, Status};
 use tds::rpc::RpcFollower;
 use tds::scan::Scanned;
 
@@ -11,6 +11,7 @@ use super::super::prepared::{
     Calls, Connection, Expectation, Means, Plan, RealHandles, Rest, Splice, Statements,
 };
 use super::asked::Asked;
+use super::receive::put_payload;
 
 /// What a turn does about handles.
 pub(crate) struct Handles<'a> {
@@ -62,7 +63,8 @@ impl Handles<'_> {
     /// Decides what is sent.
     pub(crate) fn plan(&mut self, sent: &Sent<'_>) -> Planned {
         let Some(calls) = &self.calls else { return Planned::Send(None) };
-        let payload = payload(sent.packets);
+        let mut payload = Vec::with_capacity(sent.packets.len());
+        put_payload(sent.packets, &mut payload);
         let connection =
             Connection { reals: self.reals, context: self.context, has_prepared: self.state.has_prepared };
         match calls.plan(&payload, self.statements, connection) {
@@ -179,19 +181,6 @@ impl Sent<'_> {
             place.copy_from_slice(&descriptor);
         }
     }
-}
-
-/// The payload in these packets.
-fn payload(packets: &[u8]) -> Vec<u8> {
-    let mut payload = Vec::with_capacity(packets.len());
-    let mut walker = PacketWalker::new(MAX_PACKET_SIZE);
-    let mut at = 0;
-    // These bytes were walked over before, without an error.
-    while let Ok(Some(piece)) = walker.next(&packets[at..]) {
-        payload.extend_from_slice(&packets[at..][piece.payload.clone()]);
-        at += piece.consumed;
-    }
-    payload
 }
 
 /// Puts a message's payload into packets of one size, as it comes.

@@ -50,6 +50,17 @@ impl Reply {
     pub(crate) fn is_told_of_everything(&self) -> bool {
         self.told.is_some_and(|told| told.everything) && !self.withdrawn && !self.lost
     }
+
+    /// Which values the next request may read, if this one `sets` these when all goes well.
+    pub(super) fn leaves(&self, sets: Values) -> Values {
+        // What the server itself reset is as after a login.
+        let kept = if self.reset { Values::ALL } else { Values::NONE };
+        kept.with(match (self.withdrawn, self.error) {
+            (true, _) => Values::NONE,
+            (false, true) => Values::OUTCOME,
+            (false, false) => sets,
+        })
+    }
 }
 
 /// What the server says of its session when a response has ended.
@@ -63,19 +74,6 @@ pub(crate) struct Told {
     pub(crate) context: StateIds,
     /// Nothing is left by a text or procedure that it would not tell of.
     pub(crate) everything: bool,
-}
-
-impl Reply {
-    /// Which values the next request may read, if this one `sets` these when all goes well.
-    pub(super) fn leaves(&self, sets: Values) -> Values {
-        // What the server itself reset is as after a login.
-        let kept = if self.reset { Values::ALL } else { Values::NONE };
-        kept.with(match (self.withdrawn, self.error) {
-            (true, _) => Values::NONE,
-            (false, true) => Values::OUTCOME,
-            (false, false) => sets,
-        })
-    }
 }
 
 /// Follows one response.

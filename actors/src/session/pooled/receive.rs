@@ -2,7 +2,7 @@
 
 use bytes::Buf;
 use tds::Malformed;
-use tds::packet::{HEADER_LEN, PacketType, PacketWalker, Status};
+use tds::packet::{HEADER_LEN, MAX_PACKET_SIZE, PacketType, PacketWalker, Status};
 
 use super::super::client_conn::ClientIo;
 use super::super::serve::{End, Session, protocol};
@@ -27,6 +27,16 @@ pub(crate) struct Incoming {
     pub(crate) walker: PacketWalker,
 }
 
+/// Puts the payload of packets, which were walked over before without an error, behind what is in `out`.
+pub(super) fn put_payload(packets: &[u8], out: &mut Vec<u8>) {
+    let mut walker = PacketWalker::new(MAX_PACKET_SIZE);
+    let mut at = 0;
+    while let Ok(Some(piece)) = walker.next(&packets[at..]) {
+        out.extend_from_slice(&packets[at..][piece.payload.clone()]);
+        at += piece.consumed;
+    }
+}
+
 pub(crate) enum Received {
     Request(Incoming),
     /// It was broken off by an attention in its middle; both are consumed.
@@ -40,13 +50,7 @@ impl Incoming {
             return input.get(HEADER_LEN..self.len).unwrap_or_default();
         }
         scratch.clear();
-        let mut walker = PacketWalker::new(tds::packet::MAX_PACKET_SIZE);
-        let mut at = 0;
-        // These bytes were walked over before, without an error.
-        while let Ok(Some(piece)) = walker.next(&input[at..self.len]) {
-            scratch.extend_from_slice(&input[at..self.len][piece.payload.clone()]);
-            at += piece.consumed;
-        }
+        put_payload(&input[..self.len], scratch);
         scratch
     }
 
